@@ -1,0 +1,114 @@
+"""A question made computable: its workload, the fitted pools, the box of deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.errors import Fault, FitError, InputError
+from planner.latency.fit import fit
+from planner.latency.model import LatencyModel
+from planner.space import Space, make_space, replica_faults
+from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.inputs import Inputs
+from planner.spec.pool import Profile
+from planner.spec.question import Question
+from planner.spec.table import PoolTable
+from planner.spec.workload import Workload
+from planner.workload import arrival_cv, make_workload
+
+IDLE_LOAD = 0.2
+"""More replicas than keep a pool busier than this, with all traffic on it, are not considered."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that search, score and check need; no file is read after this."""
+
+    question: Question
+    workload: Workload
+    pools: tuple[Profile, ...]
+    models: tuple[LatencyModel, ...]
+    space: Space
+    arrival_cv: float
+
+    def tables(
+        self, mixes: FloatArray | None = None, limit_ratios: Sequence[float] = (1.0,)
+    ) -> tuple[PoolTable, ...]:
+        """Returns the pools' tables at class mixes (P, C); by default each at the traffic's mix.
+
+        Args:
+            mixes: class shares of each pool's requests; a row of zeros means the default.
+            limit_ratios: multiples of the limits at which exceedances must be exact.
+        """
+        limits = [
+            scoped
+            for ratio in limit_ratios
+            for scoped in self.workload.with_limits_scaled(ratio).limits
+        ]
+        made = []
+        for p, model in enumerate(self.models):
+            shapes = [row[p] for row in self.workload.shapes]
+            mix = self.default_mix(p)
+            if mixes is not None and mixes[p].sum() > 0:
+                mix = mixes[p] / mixes[p].sum()
+            made.append(model.tabulate(shapes, mix, limits, self.arrival_cv))
+        return tuple(made)
+
+    def default_mix(self, p: int) -> FloatArray:
+        """Returns the class shares, (C,), of all traffic that pool p may serve."""
+        allowed = self.workload.rate_rps * self.workload.allowed[:, p]
+        total = float(allowed.sum())
+        return np.asarray(allowed / total if total > 0 else self.workload.weights)
+
+
+def make_case(inputs: Inputs) -> Case:
+    """Returns the computable form of a question.
+
+    Raises:
+        InputError: pools that cannot be fitted, or replica ranges that no stock fulfils.
+    """
+    pools = inputs.candidates
+    workload = make_workload(inputs.files, pools)
+    models = _fit_all(pools)
+    usable = [
+        model.memory.fits and bool(workload.allowed[:, p].any()) for p, model in enumerate(models)
+    ]
+    space = make_space(inputs.question, pools, usable, _enough(inputs.question, workload, models))
+    faults = [
+        Fault(inputs.files.name, f"replicas.{text.split(':')[0]}", text, "raise stock or lower min")
+        for text in replica_faults(space)
+    ]
+    if faults:
+        raise InputError(faults)
+    return Case(inputs.question, workload, pools, models, space, arrival_cv(inputs.question))
+
+
+def _fit_all(pools: Sequence[Profile]) -> tuple[LatencyModel, ...]:
+    models, faults = [], []
+    for profile in pools:
+        try:
+            models.append(fit(profile))
+        except FitError as error:
+            where = f"profiles/{error.pool}/points.csv"
+            faults.append(Fault(where, "", error.what, error.measure_next))
+    if faults:
+        raise InputError(faults)
+    return tuple(models)
+
+
+def _enough(question: Question, workload: Workload, models: Sequence[LatencyModel]) -> IntArray:
+    """Returns the replicas of each pool, (P,), beyond which it would idle with all traffic on it."""
+    if question.maximise == "rate_factor":
+        return np.full(len(models), 10**6, dtype=np.int64)
+    enough = np.zeros(len(models), dtype=np.int64)
+    for p, model in enumerate(models):
+        load = sum(
+            float(rate) * model.work_s(row[p])
+            for rate, row in zip(workload.rate_rps, workload.shapes, strict=True)
+            if row[p] is not None
+        )
+        enough[p] = max(1, int(np.ceil(min(load / IDLE_LOAD, 1e6)))) if load > 0 else 0
+    return enough

@@ -1,0 +1,137 @@
+"""CSV in: a header of known columns, one typed entry per row, every faulty row named by its line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from planner.errors import Fault
+from planner.files.faults import build
+from planner.files.text import MAX_CSV_BYTES, read_text, shown
+from planner.spec.base import Spec
+
+S = TypeVar("S", bound=Spec)
+
+MAX_FAULTS_PER_FILE = 20
+
+
+def columns(spec: type[Spec]) -> dict[str, bool]:
+    """Returns the column names of an entry type and whether each is required."""
+    return {(field.alias or name): field.is_required() for name, field in spec.model_fields.items()}
+
+
+def parse_csv(text: str, name: str, spec: type[S], faults: list[Fault]) -> tuple[S, ...]:
+    """Returns the entries of a CSV text, those that are right; adds the faults of the rest."""
+    rows = parse_rows(text, name, columns(spec), faults)
+    numeric = _numeric_columns(spec)
+    entries: list[S] = []
+    found: list[Fault] = []
+    for line, row in rows:
+        data = {key: _cell(value, key in numeric) for key, value in row.items() if value != ""}
+        entry = build(spec, data, name, found, f"line {line}")
+        if entry is not None:
+            entries.append(entry)
+    faults.extend(_capped(found, name))
+    return tuple(entries)
+
+
+def read_csv(path: Path, spec: type[S], faults: list[Fault]) -> tuple[tuple[S, ...], object]:
+    """Returns the entries of a CSV file and its raw rows (for the content hash)."""
+    text = read_text(path, MAX_CSV_BYTES, faults)
+    if text is None:
+        return (), None
+    return parse_csv(text, shown(path), spec, faults), raw_rows(text)
+
+
+def raw_rows(text: str) -> list[list[str]]:
+    """Returns the stripped cells of a CSV text, row by row, empty rows left out."""
+    rows = ([cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)))
+    return [row for row in rows if any(row)]
+
+
+def parse_rows(
+    text: str, name: str, known: dict[str, bool], faults: list[Fault]
+) -> list[tuple[int, dict[str, str]]]:
+    """Returns (line number, cells by column) for each row; faults for header and ragged rows."""
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, None)
+        if header is None or not any(cell.strip() for cell in header):
+            faults.append(Fault(name, "", "file is empty", "give a header line and rows"))
+            return []
+        names = [cell.strip() for cell in header]
+        if not _header_is_right(names, name, known, faults):
+            return []
+        rows: list[tuple[int, dict[str, str]]] = []
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(names):
+                what = f"must have {len(names)} cells, got {len(cells)}"
+                faults.append(
+                    Fault(name, f"line {reader.line_num}", what, "align it with the header")
+                )
+                continue
+            rows.append(
+                (reader.line_num, dict(zip(names, (c.strip() for c in cells), strict=True)))
+            )
+    except csv.Error as error:
+        faults.append(Fault(name, "", f"is not valid CSV: {error}", "quote cells that hold commas"))
+        return []
+    if not rows and not any(fault.file == name for fault in faults):
+        faults.append(Fault(name, "", "has a header but no rows", "add at least one row"))
+    return rows
+
+
+def _header_is_right(
+    names: list[str], file: str, known: dict[str, bool], faults: list[Fault]
+) -> bool:
+    bad = False
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        faults.append(Fault(file, name, "column given twice", "remove one of them"))
+        bad = True
+    for name in names:
+        if name not in known:
+            what = f"unknown column, got {name!r}"
+            faults.append(Fault(file, name, what, f"columns are: {', '.join(known)}"))
+            bad = True
+    for name, required in known.items():
+        if required and name not in names:
+            faults.append(Fault(file, name, "column is missing", f"add a column '{name}'"))
+            bad = True
+    return not bad
+
+
+def _numeric_columns(spec: type[Spec]) -> set[str]:
+    return {
+        (field.alias or name)
+        for name, field in spec.model_fields.items()
+        if "int" in str(field.annotation) or "float" in str(field.annotation)
+    }
+
+
+def _cell(value: str, numeric: bool) -> object:
+    """Returns a number where the column holds numbers and the cell is one, else the text."""
+    if not numeric:
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _capped(found: Iterable[Fault], name: str) -> list[Fault]:
+    """Returns at most MAX_FAULTS_PER_FILE faults: a file of a million bad rows is one problem."""
+    listed = list(found)
+    if len(listed) <= MAX_FAULTS_PER_FILE:
+        return listed
+    more = len(listed) - MAX_FAULTS_PER_FILE
+    rest = Fault(name, "", f"and {more} more faults of this kind", "correct the rows above first")
+    return [*listed[:MAX_FAULTS_PER_FILE], rest]

@@ -1,0 +1,114 @@
+"""plan.json and routes.json, out and in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from planner.errors import Fault, InputError
+from planner.files.faults import build
+from planner.files.text import MAX_CSV_BYTES, content_hash, read_text, shown
+from planner.files.write import canonical_json, write_text
+from planner.spec.base import Spec
+from planner.spec.plan import Plan, Routes, WeightedPool
+
+PLAN_FILE = "plan.json"
+ROUTES_FILE = "routes.json"
+
+S = TypeVar("S", bound=Spec)
+
+
+def plan_text(plan: Plan) -> str:
+    """Returns the text of plan.json."""
+    return canonical_json(plan.model_dump(mode="json", by_alias=True))
+
+
+def routes_of(plan: Plan) -> Routes:
+    """Returns the routing table of a plan: shares, load prices, and who takes over for whom.
+
+    The fallback order of a class is its own pools by share, then the plan's other pools by
+    spare capacity; the runtime skips those that a class may not use.
+    """
+    classes: dict[str, list[WeightedPool]] = {}
+    for route in plan.routing:
+        entry = WeightedPool(pool=route.pool, share=route.share)
+        classes.setdefault(route.class_name, []).append(entry)
+    spare = {p.pool: 1.0 - p.utilisation_ratio for p in plan.predicted.pools}
+    fallback: dict[str, tuple[str, ...]] = {}
+    for name, entries in classes.items():
+        own = [e.pool for e in sorted(entries, key=lambda e: (-e.share, e.pool))]
+        others = sorted(set(spare) - set(own), key=lambda p: (-spare[p], p))
+        fallback[name] = tuple(own + others)
+    prices = {
+        p.what.removeprefix("load:"): p.value for p in plan.prices if p.what.startswith("load:")
+    }
+    return Routes(
+        classes={name: tuple(entries) for name, entries in classes.items()},
+        load_prices=prices,
+        fallback=fallback,
+        plan_hash=plan_hash(plan),
+    )
+
+
+def plan_hash(plan: Plan) -> str:
+    """Returns the sha256 of what a plan orders: its deployment and its routing (§6)."""
+    return content_hash(
+        {
+            "deployment": [d.model_dump(mode="json") for d in plan.deployment],
+            "routing": [r.model_dump(mode="json", by_alias=True) for r in plan.routing],
+        }
+    )
+
+
+def write_plan(folder: Path, plan: Plan) -> tuple[Path, Path]:
+    """Writes plan.json and routes.json; returns their paths.
+
+    Each file is replaced whole. The routing table carries the hash of its plan, so that a kill
+    between the two renames is seen by `rb check`.
+    """
+    routes = canonical_json(routes_of(plan).model_dump(mode="json", by_alias=True))
+    paths = folder / PLAN_FILE, folder / ROUTES_FILE
+    write_text(paths[0], plan_text(plan))
+    write_text(paths[1], routes)
+    return paths
+
+
+def read_plan(folder: Path, faults: list[Fault]) -> Plan | None:
+    """Returns the plan of a folder (or of a plan.json); None after adding its faults."""
+    path = folder if folder.suffix == ".json" else folder / PLAN_FILE
+    return _read_json(path, Plan, faults, "make one with: rb plan DIR")
+
+
+def read_routes(folder: Path, faults: list[Fault]) -> Routes | None:
+    """Returns the routing table of a folder; None after adding its faults."""
+    return _read_json(folder / ROUTES_FILE, Routes, faults, "make one with: rb plan DIR")
+
+
+def need_plan(folder: Path) -> Plan:
+    """Returns the plan of a folder.
+
+    Raises:
+        InputError: with every fault of the file.
+    """
+    faults: list[Fault] = []
+    plan = read_plan(folder, faults)
+    if plan is None:
+        raise InputError(faults)
+    return plan
+
+
+def _read_json(path: Path, spec: type[S], faults: list[Fault], fix: str) -> S | None:
+    if not path.exists() and not path.is_symlink():
+        faults.append(Fault(shown(path), "", "file not found", fix))
+        return None
+    text = read_text(path, MAX_CSV_BYTES, faults)
+    if text is None:
+        return None
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        faults.append(Fault(shown(path), where, "is not valid JSON", fix))
+        return None
+    return build(spec, data, shown(path), faults)

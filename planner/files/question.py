@@ -1,0 +1,258 @@
+"""A plan folder in: question.yaml and the tables it names."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from planner.errors import Fault
+from planner.files.csvs import parse_rows, raw_rows, read_csv
+from planner.files.faults import build, unknown_name
+from planner.files.text import MAX_CSV_BYTES, content_hash, read_text, shown
+from planner.files.yamls import read_yaml
+from planner.spec.arrays import FloatArray
+from planner.spec.base import Spec
+from planner.spec.inputs import PromptTable, QuestionFiles
+from planner.spec.question import (
+    ClassScore,
+    PromptScore,
+    Question,
+    RatePoint,
+    Schedule,
+    Trace,
+    TraceRow,
+)
+
+QUESTION_FILE = "question.yaml"
+
+
+class LengthRow(Spec):
+    """One observed token count (a row of a lengths file)."""
+
+    tokens: float
+
+
+def read_question(folder: Path, faults: list[Fault]) -> QuestionFiles | None:
+    """Returns the question of a plan folder; None after adding every fault of its files."""
+    path = folder / QUESTION_FILE
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "folder not found"
+        faults.append(Fault(shown(folder), "", what, "make one with: rb init DIR"))
+        return None
+    n_before = len(faults)
+    data = read_yaml(path, faults)
+    question = build(Question, data, shown(path), faults) if data is not None else None
+    if question is None:
+        return None
+    hashes = {QUESTION_FILE: content_hash(data)}
+    class_scores = _class_scores(folder, question, hashes, faults)
+    prompts = _prompt_scores(folder, question, hashes, faults)
+    schedule, trace = _arrivals(folder, question, hashes, faults)
+    lengths = _length_files(folder, question, hashes, faults)
+    if len(faults) > n_before:
+        return None
+    return QuestionFiles(
+        shown(path), question, class_scores, prompts, schedule, trace, lengths, hashes
+    )
+
+
+def inside(folder: Path, name: str, where: str, faults: list[Fault]) -> Path | None:
+    """Returns the path of a file that a question names; a fault if it leaves the plan folder."""
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\x00" in name:
+        what = f"must stay inside the plan folder, got {name}"
+        fix = "copy the file into the plan folder and name it relative to that"
+        faults.append(Fault(shown(folder / QUESTION_FILE), where, what, fix))
+        return None
+    return folder / pure
+
+
+def _class_scores(
+    folder: Path, question: Question, hashes: dict[str, str], faults: list[Fault]
+) -> tuple[ClassScore, ...]:
+    if question.class_scores is None:
+        return ()
+    path = inside(folder, question.class_scores, "class_scores", faults)
+    if path is None:
+        return ()
+    rows, raw = read_csv(path, ClassScore, faults)
+    hashes[question.class_scores] = content_hash(raw)
+    known = {c.name for c in question.classes}
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        at = f"{row.class_name}/{row.model_name}"
+        if row.class_name not in known:
+            faults.append(unknown_name(shown(path), "class", row.class_name, known, "class"))
+        if (row.class_name, row.model_name) in seen:
+            what = "class and model_name given twice"
+            faults.append(Fault(shown(path), at, what, "keep one row for each"))
+        seen.add((row.class_name, row.model_name))
+        if row.score > question.score_scale:
+            what = f"score must lie between 0 and {question.score_scale:g}, got {row.score:g}"
+            faults.append(
+                Fault(shown(path), f"{at}.score", what, "set score_scale in question.yaml")
+            )
+        quantiles = [q for q in _quantiles(row) if q is not None]
+        if any(b < a for a, b in zip(quantiles, quantiles[1:], strict=False)):
+            what = f"quantiles must not decrease, got {quantiles}"
+            faults.append(Fault(shown(path), f"{at}.output_tokens_p10", what, "correct the row"))
+    return rows
+
+
+def _quantiles(row: ClassScore) -> tuple[float | None, ...]:
+    return (
+        row.output_tokens_p10,
+        row.output_tokens_p25,
+        row.output_tokens_p50,
+        row.output_tokens_p75,
+        row.output_tokens_p90,
+        row.output_tokens_p95,
+        row.output_tokens_p99,
+        row.output_tokens_max,
+    )
+
+
+def _prompt_scores(
+    folder: Path, question: Question, hashes: dict[str, str], faults: list[Fault]
+) -> PromptTable | None:
+    if question.scores is None:
+        return None
+    path = inside(folder, question.scores, "scores", faults)
+    text = read_text(path, MAX_CSV_BYTES, faults) if path is not None else None
+    if text is None or path is None:
+        return None
+    name = shown(path)
+    known = {(f.alias or key): True for key, f in PromptScore.model_fields.items()}
+    rows = parse_rows(text, name, known, faults)
+    hashes[question.scores] = content_hash(raw_rows(text))
+    if not rows:
+        return None
+    class_names = [row["class"] for _, row in rows]
+    for other in sorted(set(class_names) - {c.name for c in question.classes}):
+        faults.append(
+            unknown_name(name, "class", other, (c.name for c in question.classes), "class")
+        )
+    keys: dict[tuple[str, str], int] = {}
+    for line, row in rows:
+        key = (row["prompt_id"], row["model_name"])
+        if key in keys:
+            what = (
+                f"prompt and model given twice, first at line {keys[key]}, got {key[0]} / {key[1]}"
+            )
+            faults.append(Fault(name, f"line {line}", what, "keep one row for each"))
+            break
+        keys[key] = line
+    classes = tuple(sorted(set(class_names)))
+    models = tuple(sorted({row["model_name"] for _, row in rows}))
+    prompts = {prompt: i for i, prompt in enumerate(sorted({key[0] for key in keys}))}
+    class_index = {name: i for i, name in enumerate(classes)}
+    model_index = {name: i for i, name in enumerate(models)}
+    return PromptTable(
+        classes,
+        models,
+        np.array([class_index[c] for c in class_names], dtype=np.int64),
+        np.array([model_index[row["model_name"]] for _, row in rows], dtype=np.int64),
+        np.array([prompts.get(row["prompt_id"], 0) for _, row in rows], dtype=np.int64),
+        _number_column(rows, "score", name, 0.0, question.score_scale, faults),
+        _number_column(rows, "input_tokens", name, 1.0, 1e9, faults),
+        _number_column(rows, "output_tokens", name, 0.0, 1e9, faults),
+    )
+
+
+def _number_column(
+    rows: list[tuple[int, dict[str, str]]],
+    column: str,
+    name: str,
+    low: float,
+    high: float,
+    faults: list[Fault],
+) -> FloatArray:
+    """Returns a column as numbers within bounds; faults for the first few that are not."""
+    values = np.full(len(rows), low)
+    n_bad = 0
+    for i, (line, row) in enumerate(rows):
+        try:
+            value = float(row[column])
+        except ValueError:
+            value = float("nan")
+        if low <= value <= high:
+            values[i] = value
+            continue
+        n_bad += 1
+        if n_bad <= 3:
+            what = f"must be a number from {low:g} to {high:g}, got {row[column] or 'nothing'}"
+            fix = "set score_scale in question.yaml" if column == "score" else "correct the row"
+            faults.append(Fault(name, f"line {line}.{column}", what, fix))
+    if n_bad > 3:
+        faults.append(Fault(name, column, f"and {n_bad - 3} more such rows", "correct them too"))
+    return values
+
+
+def _arrivals(
+    folder: Path, question: Question, hashes: dict[str, str], faults: list[Fault]
+) -> tuple[tuple[RatePoint, ...], tuple[TraceRow, ...]]:
+    arrivals = question.arrivals
+    if isinstance(arrivals, Schedule):
+        path = inside(folder, arrivals.file, "arrivals.file", faults)
+        if path is None:
+            return (), ()
+        points, raw = read_csv(path, RatePoint, faults)
+        hashes[arrivals.file] = content_hash(raw)
+        _check_schedule(points, shown(path), faults)
+        return points, ()
+    if isinstance(arrivals, Trace):
+        path = inside(folder, arrivals.trace, "arrivals.trace", faults)
+        if path is None:
+            return (), ()
+        rows, raw = read_csv(path, TraceRow, faults)
+        hashes[arrivals.trace] = content_hash(raw)
+        _check_trace(rows, question, shown(path), faults)
+        return (), rows
+    return (), ()
+
+
+def _check_schedule(points: tuple[RatePoint, ...], name: str, faults: list[Fault]) -> None:
+    starts = [p.start_s for p in points]
+    if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        faults.append(Fault(name, "start_s", "must increase from row to row", "sort the rows"))
+    if points and len(points) < 2:
+        faults.append(Fault(name, "", "needs at least two rows", "add the end of the schedule"))
+    if points and not any(p.rate_rps > 0 for p in points):
+        faults.append(Fault(name, "rate_rps", "every rate is zero", "give a rate above zero"))
+
+
+def _check_trace(
+    rows: tuple[TraceRow, ...], question: Question, name: str, faults: list[Fault]
+) -> None:
+    times = np.array([row.timestamp_s for row in rows])
+    if times.size and (np.diff(times) < 0).any():
+        faults.append(Fault(name, "timestamp_s", "must not decrease", "sort the rows by time"))
+    if times.size and times[-1] <= times[0]:
+        what = "must span some time, got one instant"
+        faults.append(Fault(name, "timestamp_s", what, "give requests over at least a second"))
+    known = {c.name for c in question.classes}
+    for other in sorted({r.class_name for r in rows if r.class_name is not None} - known):
+        faults.append(unknown_name(name, "class", other, known, "class"))
+
+
+def _length_files(
+    folder: Path, question: Question, hashes: dict[str, str], faults: list[Fault]
+) -> dict[str, FloatArray]:
+    lengths: dict[str, FloatArray] = {}
+    for cls in question.classes:
+        for key in ("input_tokens", "output_tokens"):
+            spec = getattr(cls, key)
+            if spec is None or spec.file is None or spec.file in lengths:
+                continue
+            path = inside(folder, spec.file, f"classes.{cls.name}.{key}.file", faults)
+            if path is None:
+                continue
+            rows, raw = read_csv(path, LengthRow, faults)
+            hashes[spec.file] = content_hash(raw)
+            values = np.array([row.tokens for row in rows], dtype=np.float64)
+            if values.size and values.min() < 1:
+                what = f"must be at least 1, got {values.min():g}"
+                faults.append(Fault(shown(path), "tokens", what, "remove empty requests"))
+            lengths[spec.file] = values
+    return lengths

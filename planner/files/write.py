@@ -1,0 +1,64 @@
+"""Files out: whole or not at all, and the same bytes for the same content."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from planner.errors import InputError
+from planner.files.text import shown
+
+
+def canonical_json(data: object) -> str:
+    """Returns JSON text in the order given, two spaces deep, with a final newline (§6)."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new content, never a part.
+
+    The text goes to a temporary file in the same folder, reaches the disk, and is renamed
+    over the old one. A kill at any moment leaves the old file whole.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".part",
+            delete=False,
+        ) as file:  # fmt: skip
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        temporary.chmod(mode)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InputError.single(
+            shown(path), "", f"cannot be written: {why}", "check the folder and its permissions"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable, where the system can open folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems refuse it; the rename itself still holds
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,130 @@
+"""Class means: the quality and the lengths that a router which knows only the class can reach (§4).
+
+Routing on a prompt's own recorded score would be planning on luck of one sample; so scores of
+single prompts are averaged per class and model before anything is decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.quality.lengths import (
+    N_INPUT_NODES,
+    N_OUTPUT_NODES,
+    lognormal_nodes,
+    observed_nodes,
+    quantile_nodes,
+)
+from planner.spec.arrays import FloatArray
+from planner.spec.base import Origin
+from planner.spec.inputs import PromptTable, QuestionFiles
+from planner.spec.question import ClassScore, Lengths, RequestClass
+
+_LEVELS = (0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class ClassModel:
+    """What one model is worth on one class: mean score in [0, 1] and token counts."""
+
+    score: float
+    input_tokens: FloatArray  # (n_in,) equally likely
+    output_tokens: FloatArray  # (n_out,) equally likely
+    origin: Origin
+
+
+def class_models(files: QuestionFiles) -> dict[tuple[str, str], ClassModel]:
+    """Returns, by (class name, model name), the mean score and the token counts."""
+    found: dict[tuple[str, str], ClassModel] = {}
+    for cls in files.question.classes:
+        for row in files.class_scores:
+            if row.class_name == cls.name:
+                found[cls.name, row.model_name] = _from_row(row, files, cls)
+        if files.prompts is not None and cls.name in files.prompts.classes:
+            found.update(_from_prompts(files.prompts, files, cls))
+    return found
+
+
+def oracle_quality(files: QuestionFiles, class_name: str, model_names: set[str]) -> float | None:
+    """Returns the mean of each prompt's best recorded score among models: a marked reference only.
+
+    It is mostly luck of one sample (§4): no router can reach it, and no plan is built on it.
+    """
+    table = files.prompts
+    if table is None or class_name not in table.classes:
+        return None
+    usable = np.isin(table.model_code, [table.model_names.index(m) for m in model_names])
+    chosen = usable & (table.class_code == table.classes.index(class_name))
+    if not chosen.any():
+        return None
+    best = np.full(int(table.prompt_code.max()) + 1, -np.inf)
+    np.maximum.at(best, table.prompt_code[chosen], table.score[chosen])
+    return float(best[np.isfinite(best)].mean()) / files.question.score_scale
+
+
+def _from_row(row: ClassScore, files: QuestionFiles, cls: RequestClass) -> ClassModel:
+    known = {
+        level: value
+        for level, value in zip(
+            _LEVELS,
+            (
+                row.output_tokens_p10,
+                row.output_tokens_p25,
+                row.output_tokens_p50,
+                row.output_tokens_p75,
+                row.output_tokens_p90,
+                row.output_tokens_p95,
+                row.output_tokens_p99,
+                row.output_tokens_max,
+            ),
+            strict=True,
+        )
+        if value is not None
+    }
+    mean, cv = row.output_tokens_mean, row.output_tokens_cv
+    if len(known) >= 3:
+        output = quantile_nodes(list(known), list(known.values()), mean, N_OUTPUT_NODES)
+    else:
+        output = lognormal_nodes(mean, cv, N_OUTPUT_NODES, row.output_tokens_max)
+    inputs = lognormal_nodes(row.input_tokens_mean, row.input_tokens_cv, N_INPUT_NODES)
+    return ClassModel(
+        row.score / files.question.score_scale,
+        _stated(cls.input_tokens, files, N_INPUT_NODES, inputs),
+        _stated(cls.output_tokens, files, N_OUTPUT_NODES, output),
+        row.origin,
+    )
+
+
+def _from_prompts(
+    table: PromptTable, files: QuestionFiles, cls: RequestClass
+) -> dict[tuple[str, str], ClassModel]:
+    in_class = table.class_code == table.classes.index(cls.name)
+    found = {}
+    for code, model_name in enumerate(table.model_names):
+        rows = in_class & (table.model_code == code)
+        if not rows.any():
+            continue
+        inputs = observed_nodes(table.input_tokens[rows], N_INPUT_NODES)
+        output = observed_nodes(np.maximum(table.output_tokens[rows], 1.0), N_OUTPUT_NODES)
+        found[cls.name, model_name] = ClassModel(
+            float(table.score[rows].mean()) / files.question.score_scale,
+            _stated(cls.input_tokens, files, N_INPUT_NODES, inputs),
+            _stated(cls.output_tokens, files, N_OUTPUT_NODES, output),
+            "measured",
+        )
+    return found
+
+
+def _stated(
+    lengths: Lengths | None, files: QuestionFiles, n: int, otherwise: FloatArray
+) -> FloatArray:
+    """Returns the lengths that the question states for a class, else those of the scores."""
+    if lengths is None:
+        return otherwise
+    if lengths.file is not None:
+        return observed_nodes(files.lengths[lengths.file], n)
+    assert lengths.mean is not None  # Lengths has either a mean or a file
+    cv = 0.0 if lengths.distribution == "constant" else lengths.cv
+    return lognormal_nodes(lengths.mean, cv, n, lengths.max)

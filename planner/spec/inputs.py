@@ -1,0 +1,79 @@
+"""Everything that a plan is made of, as read: the question, its tables, the profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.hardware import Gpu, ModelFacts
+from planner.spec.pool import Profile
+from planner.spec.question import ClassScore, Question, RatePoint, TraceRow
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """Per-prompt scores as columns, one row per (prompt, model); codes index the name tuples."""
+
+    classes: tuple[str, ...]
+    model_names: tuple[str, ...]
+    class_code: IntArray  # (N,)
+    model_code: IntArray  # (N,)
+    prompt_code: IntArray  # (N,) same number, same prompt
+    score: FloatArray  # (N,)
+    input_tokens: FloatArray  # (N,)
+    output_tokens: FloatArray  # (N,)
+
+
+@dataclass(frozen=True)
+class QuestionFiles:
+    """A question with the contents of every file that it names, and their hashes (§7)."""
+
+    name: str  # the path of question.yaml as the user would write it
+    question: Question
+    class_scores: tuple[ClassScore, ...] = ()
+    prompts: PromptTable | None = None
+    schedule: tuple[RatePoint, ...] = ()
+    trace: tuple[TraceRow, ...] = ()
+    lengths: Mapping[str, FloatArray] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """What the hardware and the models can do: every readable profile, with content hashes (§7)."""
+
+    folder: str  # as the user would write it
+    profiles: tuple[Profile, ...]
+    gpus: tuple[Gpu, ...]
+    models: tuple[ModelFacts, ...]
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    def by_name(self) -> dict[str, Profile]:
+        """Returns the profiles by pool name."""
+        return {profile.name: profile for profile in self.profiles}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A question and the pools that may answer it."""
+
+    files: QuestionFiles
+    profiles: Profiles
+    candidates: tuple[Profile, ...]  # pools with scores, on GPUs that exist, in name order
+
+    @property
+    def question(self) -> Question:
+        """Returns the question itself."""
+        return self.files.question
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Returns the content hash of each input that the plan rests on, by logical name (§7)."""
+        used = {profile.name for profile in self.candidates}
+        pools = {
+            name: digest
+            for name, digest in self.profiles.hashes.items()
+            if name.count("/") < 2 or name.split("/")[1] in used
+        }
+        return dict(sorted({**self.files.hashes, **pools}.items()))

@@ -1,0 +1,255 @@
+"""The question (question.yaml): what must be served, within which limits, on which hardware."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from planner.spec.base import (
+    Count,
+    Metric,
+    Name,
+    NonNegative,
+    Origin,
+    Positive,
+    PositiveCount,
+    Ratio,
+    Spec,
+    Statistic,
+    Text,
+    tail_ratio,
+)
+
+
+class Limit(Spec):
+    """An upper limit on one latency statistic (§2)."""
+
+    metric: Metric
+    statistic: Statistic
+    at_most_ms: Positive
+
+    @property
+    def label(self) -> str:
+        """Returns the short name of what is limited, e.g. 'p95 e2e'."""
+        return f"{self.statistic} {self.metric}"
+
+    @property
+    def tail_ratio(self) -> float | None:
+        """Returns the share of requests allowed above the limit; None for a limit on the mean."""
+        return tail_ratio(self.statistic)
+
+
+class LatencyObjective(Spec):
+    """The latency statistic that the front trades off when the question has no limit."""
+
+    metric: Metric = "e2e"
+    statistic: Statistic = "p95"
+
+
+class Lengths(Spec):
+    """A distribution of token counts: mean and coefficient of variation, or a file of lengths."""
+
+    mean: Positive | None = None
+    cv: Annotated[float, Field(ge=0, le=20)] = 1.0
+    max: Positive | None = None
+    distribution: Literal["lognormal", "constant"] = "lognormal"
+    file: Text | None = None
+
+    @model_validator(mode="after")
+    def _mean_or_file(self) -> Lengths:
+        if (self.mean is None) == (self.file is None):
+            raise ValueError("give either mean (with cv) or file")
+        if self.mean is not None and self.max is not None and self.max < self.mean:
+            raise ValueError("max is below mean")
+        return self
+
+
+class RequestClass(Spec):
+    """One class of requests with its rate, lengths and promises."""
+
+    name: Name
+    rate_rps: Positive
+    input_tokens: Lengths | None = None
+    output_tokens: Lengths | None = None
+    cached_input_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    priority: Count = 1
+    quality_at_least: Ratio | None = None
+    pools: tuple[Name, ...] | None = None
+    not_pools: tuple[Name, ...] = ()
+    limits: tuple[Limit, ...] = ()
+
+
+class Poisson(Spec):
+    """Memoryless arrivals at the classes' rates."""
+
+    process: Literal["poisson"] = "poisson"
+    rate_factor: Positive = 1.0
+
+
+class Bursty(Spec):
+    """Renewal arrivals with a coefficient of variation of the gaps."""
+
+    process: Literal["gamma", "weibull"]
+    cv: Positive
+    rate_factor: Positive = 1.0
+
+
+class Square(Spec):
+    """A rate that alternates between two levels; the classes' rates give the mix."""
+
+    process: Literal["square"]
+    low_rps: NonNegative
+    high_rps: Positive
+    period_s: Positive
+    planning_rate: Literal["peak_5min", "mean"] = "peak_5min"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Square:
+        if self.low_rps > self.high_rps:
+            raise ValueError("low_rps is above high_rps")
+        return self
+
+
+class Schedule(Spec):
+    """A total rate over time (start_s,rate_rps); the classes' rates give the mix."""
+
+    process: Literal["schedule"]
+    file: Text
+    rate_factor: Positive = 1.0
+    planning_rate: Literal["peak_5min", "mean"] = "peak_5min"
+
+
+class Trace(Spec):
+    """Recorded requests (timestamp_s,class,input_tokens,output_tokens), optionally sped up."""
+
+    process: Literal["trace"] = "trace"
+    trace: Text
+    rate_factor: Positive = 1.0
+    planning_rate: Literal["peak_5min", "mean"] = "peak_5min"
+
+
+Arrivals = Poisson | Bursty | Square | Schedule | Trace
+
+
+class Supply(Spec):
+    """GPUs to be had at one price; several entries of one GPU are taken cheapest first."""
+
+    gpu: Name
+    count: PositiveCount
+    usd_per_h: NonNegative
+    kind: Literal["reserved", "on_demand", "spot"] = "on_demand"
+
+
+class ReplicaRange(Spec):
+    """How many replicas of a pool a deployment may have."""
+
+    min: Count = 0
+    max: Count | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ReplicaRange:
+        if self.max is not None and self.max < self.min:
+            raise ValueError("max is below min")
+        return self
+
+
+class Keep(Spec):
+    """The plan in production, and what a change of one replica must save to be worth it."""
+
+    plan: Text
+    usd_per_replica_change: NonNegative
+
+
+Choice = Literal["cheapest", "best_quality", "fastest", "knee"]
+
+
+class Question(Spec):
+    """What must be served, within which limits, on which hardware, and which answer is wanted."""
+
+    version: Literal[1]
+    title: Text = "untitled"
+    classes: Annotated[tuple[RequestClass, ...], Field(min_length=1)]
+    arrivals: Arrivals = Poisson()
+    scores: Text | None = None
+    class_scores: Text | None = None
+    score_scale: Positive = 1.0
+    prompts: Text | None = None
+    limits: tuple[Limit, ...] = ()
+    quality_at_least: Ratio | None = None
+    budget_usd_per_h: Positive | None = None
+    stock: dict[Name, Count] | None = None
+    prices: dict[Name, NonNegative] = {}
+    supply: tuple[Supply, ...] = ()
+    pools: tuple[Name, ...] | None = None
+    replicas: dict[Name, ReplicaRange] = {}
+    maximise: Literal["none", "rate_factor"] = "none"
+    latency_objective: LatencyObjective = LatencyObjective()
+    choose: Choice = "cheapest"
+    headroom_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    keep: Keep | None = None
+
+    @model_validator(mode="after")
+    def _one_way_each(self) -> Question:
+        if (self.scores is None) == (self.class_scores is None):
+            raise ValueError("name exactly one of scores (per prompt) and class_scores (per class)")
+        if bool(self.supply) == (self.stock is not None):
+            raise ValueError("give exactly one of stock and supply: which GPUs exist")
+        if self.supply and self.prices:
+            raise ValueError("supply carries its own prices: remove prices")
+        names = [c.name for c in self.classes]
+        doubled = sorted({n for n in names if names.count(n) > 1})
+        if doubled:
+            raise ValueError(f"class names must differ, got {', '.join(doubled)} twice")
+        return self
+
+
+class ClassScore(Spec):
+    """Mean score and lengths of one model on one class (a row of class_scores.csv)."""
+
+    class_name: Name = Field(alias="class")
+    model_name: Name
+    n_prompts: PositiveCount
+    score: NonNegative
+    input_tokens_mean: Positive
+    input_tokens_cv: NonNegative = 0.0
+    output_tokens_mean: Positive
+    output_tokens_cv: NonNegative = 0.0
+    output_tokens_p10: Positive | None = None
+    output_tokens_p25: Positive | None = None
+    output_tokens_p50: Positive | None = None
+    output_tokens_p75: Positive | None = None
+    output_tokens_p90: Positive | None = None
+    output_tokens_p95: Positive | None = None
+    output_tokens_p99: Positive | None = None
+    output_tokens_max: Positive | None = None
+    origin: Origin = "measured"
+    source: Text
+
+
+class PromptScore(Spec):
+    """The score of one model on one prompt (a row of scores.csv)."""
+
+    prompt_id: Text
+    class_name: Name = Field(alias="class")
+    model_name: Name
+    score: NonNegative
+    input_tokens: Positive
+    output_tokens: NonNegative
+
+
+class RatePoint(Spec):
+    """The total arrival rate from start_s on (a row of a schedule file)."""
+
+    start_s: NonNegative
+    rate_rps: NonNegative
+    source: str = ""
+
+
+class TraceRow(Spec):
+    """One recorded request; blank lengths mean those of its class."""
+
+    timestamp_s: NonNegative
+    class_name: Name | None = Field(default=None, alias="class")
+    input_tokens: Positive | None = None
+    output_tokens: Positive | None = None
