@@ -1,0 +1,1 @@
+"""Floor 1: from the measurements of one replica to its latency at any load."""
