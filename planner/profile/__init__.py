@@ -1,0 +1,1 @@
+"""What was measured: importers of other tools' result files, and tables of the points."""
