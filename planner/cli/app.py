@@ -12,7 +12,7 @@ from planner import __version__
 from planner.cli import check, diff, init, plan, profile, schema
 from planner.errors import ExitCode, InputError, PlannerError
 
-EPILOG = "Exit codes: 0 clean; 1 judged and found wanting; 2 could not judge; 70 a bug of ours."
+INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 app = typer.Typer(
     name="rb",
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog=EPILOG,
+    epilog="Exit codes: 0 clean; 1 judged and found wanting; 2 could not judge; 70 a bug of ours.",
     help=(
         "Plans which LLMs to serve on which GPUs, how many replicas, and which share of "
         "requests goes where."
@@ -51,25 +51,39 @@ def _options(
 
 def main() -> None:
     """Runs `rb` and exits with its code; a user's mistake never shows a traceback."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Returns the exit code of `rb` with the given arguments."""
     try:
-        app()
+        # Outside its standalone mode, typer hands errors and exits over instead of acting itself.
+        code = app(arguments, prog_name="rb", standalone_mode=False)
+        return int(code or 0)
     except PlannerError as error:
         _report(error)
-        sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted; nothing was written", err=True)
+        return INTERRUPTED
     except BrokenPipeError:  # `rb ... | head` is no fault; python must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(int(ExitCode.CLEAN))
-    except Exception:
-        import traceback
+        return int(ExitCode.CLEAN)
+    except Exception as error:
+        return _usage_or_bug(error)
 
-        traceback.print_exc()
-        typer.echo(
-            f"\nThis is a bug in rb {__version__}. Please report it with the above.", err=True
-        )
-        sys.exit(int(ExitCode.OUR_BUG))
+
+def _usage_or_bug(error: Exception) -> int:
+    """Returns the exit code of a wrong option, or reports a bug of ours."""
+    show = getattr(error, "show", None)  # typer's own click errors; their class is not public
+    if callable(show) and hasattr(error, "exit_code"):
+        show()
+        return int(ExitCode.COULD_NOT_JUDGE)
+    import traceback
+
+    traceback.print_exception(error)
+    typer.echo(f"\nThis is a bug in rb {__version__}. Please report it with the above.", err=True)
+    return int(ExitCode.OUR_BUG)
 
 
 def _report(error: PlannerError) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.options import Json, Quiet
+from planner.errors import ExitCode, Fault, InputError
 
 
 def diff(
@@ -23,6 +24,34 @@ def diff(
 
     Example: rb diff plans/production plans/next --exit-code
     """
-    from planner.cli.diff_run import run_diff
+    from planner.files.plans import read_plan
+    from planner.files.write import canonical_json
+    from planner.gate.diff import diff as compare
+    from planner.report.console import make_console
+    from planner.report.data import diff_data
+    from planner.report.diff import render_diff
 
-    run_diff(old, new, exit_code=exit_code, as_json=json, quiet=quiet)
+    faults: list[Fault] = []
+    before, after = read_plan(old, faults), read_plan(new, faults)
+    if before is None or after is None:
+        raise InputError(faults)
+    change = compare(before, after, _class_rps(new))
+    if json:
+        typer.echo(canonical_json(diff_data(change)), nl=False)
+    elif not quiet:
+        render_diff(change, make_console())
+    if exit_code and not change.empty:
+        raise typer.Exit(int(ExitCode.FOUND_WANTING))
+
+
+def _class_rps(folder: Path) -> dict[str, float] | None:
+    """Returns the planned rate of every class from the question beside a plan, None without one."""
+    from planner.files.question import read_question
+    from planner.files.text import is_folder
+    from planner.workload import planning_rates
+
+    files = read_question(folder if is_folder(folder) else folder.parent, [])
+    if files is None:
+        return None
+    names = [c.name for c in files.question.classes]
+    return dict(zip(names, planning_rates(files)[0].tolist(), strict=True))

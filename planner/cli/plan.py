@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from planner.spec.inputs import Inputs
+    from planner.spec.plan import Plan
+
 EFFORTS = ("quick", "standard", "thorough")
 METHODS = ("auto", "mobo", "local", "random", "enumerate")
 
+Progress = Callable[[int, int, float], None]
 
-def _one_of(words: tuple[str, ...]) -> object:
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
     def check(value: str) -> str:
         if value not in words:
             raise typer.BadParameter(f"{value} is not one of {', '.join(words)}")
@@ -49,10 +59,69 @@ def plan(
     """Answers the question of a plan folder; writes plan.json and routes.json there.
 
     Ctrl-C keeps the best answer so far (complete: false).
+
     Exit 1: no deployment meets the limits; the message says what would.
 
     Example: rb plan plans/demo --effort quick
     """
-    from planner.cli.plan_run import run_plan
+    from planner.files.inputs import read_inputs
+    from planner.files.plans import plan_text, write_plan
+    from planner.plan import make_plan
 
-    run_plan(folder, profiles, effort, method, seed, as_json=json, quiet=quiet)
+    inputs = read_inputs(folder, profiles)
+    kept = _kept(folder, inputs)
+    with _progress(show=not quiet and not json) as on_trial:
+        answer = make_plan(inputs, effort, method, seed, kept, on_trial)  # type: ignore[arg-type]
+    written = write_plan(folder, answer)
+    if json:
+        typer.echo(plan_text(answer), nl=False)
+    elif not quiet:
+        from planner.report.console import make_console
+        from planner.report.plan import render_plan
+
+        render_plan(answer, make_console())
+        typer.echo("wrote " + " and ".join(_shown(path) for path in written))
+    if not answer.complete:
+        typer.echo("interrupted: this is the best found so far (complete: false)", err=True)
+
+
+def _kept(folder: Path, inputs: Inputs) -> Plan | None:
+    """Returns the plan in production, where the question names one."""
+    from planner.files.plans import need_plan
+
+    keep = inputs.question.keep
+    return None if keep is None else need_plan(folder / keep.plan)
+
+
+def _shown(path: Path) -> str:
+    from planner.files.text import shown
+
+    return shown(path)
+
+
+@contextmanager
+def _progress(show: bool) -> Iterator[Progress | None]:
+    """Yields a callback that moves a progress bar on stderr, or None when it is not wanted."""
+    import sys
+
+    if not show or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("searching"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("hypervolume {task.fields[volume]:.3f}"),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("search", total=None, volume=0.0)
+
+        def moved(done: int, total: int, volume: float) -> None:
+            bar.update(task, completed=min(done, total), total=total, volume=volume)
+
+        yield moved

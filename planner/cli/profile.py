@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.options import Json, Quiet
+from planner.errors import ExitCode, Fault, InputError
 
 app = typer.Typer(help="Import and inspect measured profiles.", no_args_is_help=True)
 
@@ -24,8 +25,9 @@ def import_(
     pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Name of the pool.")],
     gpu: Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU id as in gpus.yaml.")],
     tensor_parallel: Annotated[
-        int, typer.Option("--tensor-parallel", min=1, help="GPUs that one replica spreads over.")
-    ] = 1,
+        int | None,
+        typer.Option("--tensor-parallel", min=1, help="GPUs that one replica spreads over. [1]"),
+    ] = None,
     model_name: Annotated[
         str | None, typer.Option("--model-name", help="Default: the model id in the files.")
     ] = None,
@@ -43,13 +45,42 @@ def import_(
 
     Example: rb profile import results/*.json --pool llama-8b-h100 --gpu h100-sxm-80g
     """
-    from planner.cli.profile_import import run_import
-    from planner.profile.importer import PoolSettings
+    from planner.files.profile_out import profile_files, write_profile
+    from planner.files.results import read_results
+    from planner.files.write import canonical_json
+    from planner.profile.importer import PoolSettings, import_points, make_pool
+    from planner.profile.own_csv import render
+    from planner.report.console import make_console
+    from planner.report.data import as_data
+    from planner.report.profile import render_points
 
     settings = PoolSettings(
-        pool, gpu, tensor_parallel, model_name, engine, engine_version, max_num_seqs
+        pool, gpu, tensor_parallel or 1, model_name, engine, engine_version, max_num_seqs
     )
-    run_import(paths, settings, profiles, dry_run=dry_run, as_json=json, quiet=quiet)
+    options = {
+        "gpu": gpu,
+        "tensor_parallel": tensor_parallel,
+        "model_name": model_name,
+        "engine": engine,
+        "engine_version": engine_version,
+        "max_num_seqs": max_num_seqs,
+    }
+    given = [key for key, value in options.items() if value is not None]
+    result = import_points(read_results(paths), settings)
+    files = profile_files(profiles, make_pool(settings, result), given, render(result.points))
+    notes = (*result.notes, *files.notes)
+    written = () if dry_run else write_profile(files)
+    if json:
+        names = [path.as_posix() for path in written]
+        data = {"pool": files.pool, "points": result.points, "notes": notes, "written": names}
+        typer.echo(canonical_json(as_data(data)), nl=False)
+    elif not quiet:
+        render_points(result.points, make_console())
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    if not quiet:
+        for path in written:
+            typer.echo(f"wrote {path}", err=True)
 
 
 @app.command()
@@ -68,6 +99,30 @@ def show(
 
     Example: rb profile show llama-3.1-8b-h100
     """
-    from planner.cli.profile_show import run_show
+    from planner.files.faults import unknown_name
+    from planner.files.profiles import find_profiles, pool_names, read_profiles
+    from planner.files.write import canonical_json
+    from planner.latency.fit import fit
+    from planner.report.console import make_console
+    from planner.report.data import as_data
+    from planner.report.profile import render_profile, summarise
 
-    run_show(pool, profiles, json, max_error_ratio)
+    faults: list[Fault] = []
+    folder = find_profiles(profiles, profiles, faults)
+    known = pool_names(folder) if folder is not None else ()
+    if folder is not None and pool not in known:
+        faults.append(unknown_name(profiles.as_posix(), "POOL", pool, known, "pool"))
+    found = read_profiles(folder, faults, [pool]) if folder is not None and not faults else None
+    if found is None:
+        raise InputError(faults)
+    summary = summarise(fit(found.profiles[0]))
+    if json:
+        typer.echo(canonical_json(as_data(summary)), nl=False)
+    else:
+        render_profile(summary, make_console())
+    if max_error_ratio is not None and not summary.fit_error_ratio <= max_error_ratio:
+        typer.echo(
+            f"the fit is off by {summary.fit_error_ratio:.1%}, more than {max_error_ratio:.1%}",
+            err=True,
+        )
+        raise typer.Exit(int(ExitCode.FOUND_WANTING))

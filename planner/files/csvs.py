@@ -1,12 +1,13 @@
-"""CSV in: a header of known columns, one typed entry per row, every faulty row named by its line."""
+"""CSV in: a header of known columns, one typed entry per row, faulty rows named by their line."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from planner.errors import Fault
 from planner.files.faults import build
@@ -23,8 +24,22 @@ def columns(spec: type[Spec]) -> dict[str, bool]:
     return {(field.alias or name): field.is_required() for name, field in spec.model_fields.items()}
 
 
-def parse_csv(text: str, name: str, spec: type[S], faults: list[Fault]) -> tuple[S, ...]:
-    """Returns the entries of a CSV text, those that are right; adds the faults of the rest."""
+def parse_csv(
+    text: str,
+    name: str,
+    spec: type[S],
+    faults: list[Fault],
+    check: Callable[[S], Iterable[tuple[str, str, str]]] = lambda _: (),
+) -> tuple[S, ...]:
+    """Returns the entries of a CSV text, those that are right; adds the faults of the rest.
+
+    Args:
+        text: the content of the file.
+        name: the file, as faults name it.
+        spec: the type of a row.
+        faults: grows by what is wrong.
+        check: what else is wrong with a row, as (column, what, fix).
+    """
     rows = parse_rows(text, name, columns(spec), faults)
     numeric = _numeric_columns(spec)
     entries: list[S] = []
@@ -34,21 +49,34 @@ def parse_csv(text: str, name: str, spec: type[S], faults: list[Fault]) -> tuple
         entry = build(spec, data, name, found, f"line {line}")
         if entry is not None:
             entries.append(entry)
+            found += [Fault(name, f"line {line}.{at}", *rest) for at, *rest in check(entry)]
     faults.extend(_capped(found, name))
     return tuple(entries)
 
 
-def read_csv(path: Path, spec: type[S], faults: list[Fault]) -> tuple[tuple[S, ...], object]:
+def read_csv(
+    path: Path,
+    spec: type[S],
+    faults: list[Fault],
+    check: Callable[[S], Iterable[tuple[str, str, str]]] = lambda _: (),
+) -> tuple[tuple[S, ...], object]:
     """Returns the entries of a CSV file and its raw rows (for the content hash)."""
     text = read_text(path, MAX_CSV_BYTES, faults)
     if text is None:
         return (), None
-    return parse_csv(text, shown(path), spec, faults), raw_rows(text)
+    return parse_csv(text, shown(path), spec, faults, check), raw_rows(text)
 
 
 def raw_rows(text: str) -> list[list[str]]:
-    """Returns the stripped cells of a CSV text, row by row, empty rows left out."""
-    rows = ([cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)))
+    """Returns the stripped cells of a CSV text, row by row, empty rows left out.
+
+    No rows where the text is not CSV at all: whoever parses it says so.
+    """
+    try:
+        cells = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error:
+        return []
+    rows = ([cell.strip() for cell in row] for row in cells)
     return [row for row in rows if any(row)]
 
 
@@ -109,22 +137,24 @@ def _numeric_columns(spec: type[Spec]) -> set[str]:
     return {
         (field.alias or name)
         for name, field in spec.model_fields.items()
-        if "int" in str(field.annotation) or "float" in str(field.annotation)
+        if _holds_number(field.annotation)
     }
+
+
+def _holds_number(annotation: object) -> bool:
+    """Returns whether a type is int or float, possibly optional or annotated."""
+    return annotation in (int, float) or any(_holds_number(a) for a in get_args(annotation)[:2])
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _cell(value: str, numeric: bool) -> object:
     """Returns a number where the column holds numbers and the cell is one, else the text."""
-    if not numeric:
+    if not numeric or not _NUMBER.fullmatch(value):
         return value
-    try:
-        return int(value)
-    except ValueError:
-        pass
-    try:
-        return float(value)
-    except ValueError:
-        return value
+    whole = value.lstrip("+-").isdigit() and len(value) <= 18
+    return int(value) if whole else float(value)
 
 
 def _capped(found: Iterable[Fault], name: str) -> list[Fault]:

@@ -75,9 +75,11 @@ def _cross_faults(inputs: Inputs) -> list[Fault]:
         ("prices", question.prices),
         ("supply", {entry.gpu: 0 for entry in question.supply}),
     ):
-        for gpu in names:
-            if gpu not in gpus:
-                faults.append(unknown_name(name, f"{field}.{gpu}", gpu, gpus, "GPU"))
+        faults += [
+            unknown_name(name, f"{field}.{gpu}", gpu, gpus, "GPU")
+            for gpu in names
+            if gpu not in gpus
+        ]
     for gpu in question.stock or {}:
         if gpu in gpus and gpus[gpu].usd_per_h is None and gpu not in question.prices:
             where = f"{inputs.profiles.folder}/{GPUS_FILE}"

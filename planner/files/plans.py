@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from planner.errors import Fault, InputError
-from planner.files.faults import build
-from planner.files.text import MAX_CSV_BYTES, content_hash, read_text, shown
+from planner.files.faults import build, short
+from planner.files.text import MAX_CSV_BYTES, content_hash, is_link, is_there, read_text, shown
 from planner.files.write import canonical_json, write_text
 from planner.spec.base import Spec
 from planner.spec.plan import Plan, Routes, WeightedPool
@@ -99,16 +99,29 @@ def need_plan(folder: Path) -> Plan:
 
 
 def _read_json(path: Path, spec: type[S], faults: list[Fault], fix: str) -> S | None:
-    if not path.exists() and not path.is_symlink():
+    if not is_there(path) and not is_link(path):
         faults.append(Fault(shown(path), "", "file not found", fix))
         return None
     text = read_text(path, MAX_CSV_BYTES, faults)
     if text is None:
         return None
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        data = json.loads(text, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        faults.append(Fault(shown(path), where, "is not valid JSON", fix))
+        why = str(error) if isinstance(error, _DoubledKeyError) else "is not valid JSON"
+        faults.append(Fault(shown(path), where, why, fix))
         return None
     return build(spec, data, shown(path), faults)
+
+
+class _DoubledKeyError(ValueError):
+    """A JSON object names a key twice, so that a reader cannot know which one counts."""
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise _DoubledKeyError(f"key given twice, got {short(key)}")
+    return dict(pairs)

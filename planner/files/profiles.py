@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from planner.errors import Fault
 from planner.files.csvs import read_csv
 from planner.files.faults import build, build_list, unknown_name
-from planner.files.text import content_hash, shown
+from planner.files.text import content_hash, is_folder, shown
 from planner.files.yamls import read_yaml
 from planner.spec.hardware import Gpu, ModelFacts
 from planner.spec.inputs import Profiles
@@ -25,15 +25,15 @@ CAPACITY_FILE = "capacity.csv"
 
 
 def find_profiles(plan_folder: Path, given: Path | None, faults: list[Fault]) -> Path | None:
-    """Returns the profiles folder: the given one, beside the plan's parent, or in the working folder."""
+    """Returns the profiles folder: the given one, beside the plan's parent, or right here."""
     if given is not None:
-        if given.is_dir():
+        if is_folder(given):
             return given
         faults.append(Fault(shown(given), "", "folder not found", "correct --profiles"))
         return None
     candidates = [plan_folder.absolute().parent.parent / "profiles", Path.cwd() / "profiles"]
     for candidate in candidates:
-        if candidate.is_dir():
+        if is_folder(candidate):
             return candidate
     looked = " and ".join(shown(c) for c in candidates)
     faults.append(
@@ -56,11 +56,13 @@ def read_profiles(
     hashes: dict[str, str] = {}
     gpus = _list_file(folder / GPUS_FILE, Gpu, hashes, faults)
     models = _list_file(folder / MODELS_FILE, ModelFacts, hashes, faults)
+    # While the lists themselves are at fault, an unknown name in a pool is a mere consequence.
+    lists_are_right = len(faults) == n_before
     profiles: list[Profile] = []
     for pool_folder in _pool_folders(folder, faults):
         if only is not None and pool_folder.name not in only:
             continue
-        profile = _read_pool(pool_folder, gpus, models, hashes, faults)
+        profile = _read_pool(pool_folder, gpus, models, hashes, faults, lists_are_right)
         if profile is not None:
             profiles.append(profile)
     if len(faults) > n_before:
@@ -91,8 +93,10 @@ def _list_file(
     hashes[f"profiles/{path.name}"] = content_hash(data)
     entries = build_list(spec, data, shown(path), faults)
     names = [entry.name for entry in entries]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        faults.append(Fault(shown(path), f"[{name}].name", "name given twice", "keep one of them"))
+    faults += [
+        Fault(shown(path), f"[{name}].name", "name given twice", "keep one of them")
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     return entries
 
 
@@ -102,6 +106,7 @@ def _read_pool(
     models: tuple[ModelFacts, ...],
     hashes: dict[str, str],
     faults: list[Fault],
+    name_unknown: bool,
 ) -> Profile | None:
     path = folder / POOL_FILE
     name = shown(path)
@@ -115,9 +120,9 @@ def _read_pool(
         faults.append(Fault(name, "name", what, f"set name: {folder.name}"))
     gpu = next((g for g in gpus if g.name == pool.gpu), None)
     facts = next((m for m in models if m.name == pool.model_name), None)
-    if pool.gpu is not None and gpu is None:
+    if name_unknown and pool.gpu is not None and gpu is None:
         faults.append(unknown_name(name, "gpu", pool.gpu, (g.name for g in gpus), "GPU"))
-    if pool.gpu is not None and facts is None:
+    if name_unknown and pool.gpu is not None and facts is None:
         known = (m.name for m in models)
         faults.append(unknown_name(name, "model_name", pool.model_name, known, "model"))
     if gpu is not None:
@@ -145,18 +150,17 @@ def _read_points(
         capacity, raw = read_csv(capacity_path, CapacityPoint, faults)
         hashes[f"profiles/{folder.name}/{CAPACITY_FILE}"] = content_hash(raw)
         return (), capacity
-    points, raw = read_csv(points_path, Point, faults)
+    points, raw = read_csv(points_path, Point, faults, _point_faults)
     hashes[f"profiles/{folder.name}/{POINTS_FILE}"] = content_hash(raw)
-    for index, point in enumerate(points):
-        where = f"row {index + 1}"
-        if point.mode in ("closed", "batch") and point.concurrency is None:
-            what = f"is missing, a {point.mode} point is made at a concurrency"
-            faults.append(Fault(shown(points_path), f"{where}.concurrency", what, "give it"))
-        if point.mode == "open" and point.offered_rps is None and point.achieved_rps is None:
-            what = "is missing, an open point is made at a rate"
-            faults.append(Fault(shown(points_path), f"{where}.offered_rps", what, "give it"))
-        for column in point.estimated.split():
-            if getattr(point, column, None) is None:
-                what = f"names a column without a figure, got {column}"
-                faults.append(Fault(shown(points_path), f"{where}.estimated", what, "correct it"))
     return points, ()
+
+
+def _point_faults(point: Point) -> Iterator[tuple[str, str, str]]:
+    """Yields (column, what, fix) where a point does not say at which load it was measured."""
+    if point.mode in ("closed", "batch") and point.concurrency is None:
+        yield "concurrency", f"is missing, a {point.mode} point is made at a concurrency", "give it"
+    if point.mode == "open" and point.offered_rps is None and point.achieved_rps is None:
+        yield "offered_rps", "is missing, an open point is made at a rate", "give it"
+    for column in point.estimated.split():
+        if getattr(point, column, None) is None:
+            yield "estimated", f"names a column without a figure, got {column}", "correct it"

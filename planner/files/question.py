@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from planner.errors import Fault
 from planner.files.csvs import parse_rows, raw_rows, read_csv
 from planner.files.faults import build, unknown_name
-from planner.files.text import MAX_CSV_BYTES, content_hash, read_text, shown
+from planner.files.text import MAX_CSV_BYTES, content_hash, is_folder, is_there, read_text, shown
 from planner.files.yamls import read_yaml
 from planner.spec.arrays import FloatArray
 from planner.spec.base import Spec
@@ -36,8 +37,8 @@ class LengthRow(Spec):
 def read_question(folder: Path, faults: list[Fault]) -> QuestionFiles | None:
     """Returns the question of a plan folder; None after adding every fault of its files."""
     path = folder / QUESTION_FILE
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "folder not found"
+    if not is_folder(folder):
+        what = "is not a folder" if is_there(folder) else "folder not found"
         faults.append(Fault(shown(folder), "", what, "make one with: rb init DIR"))
         return None
     n_before = len(faults)
@@ -94,7 +95,7 @@ def _class_scores(
                 Fault(shown(path), f"{at}.score", what, "set score_scale in question.yaml")
             )
         quantiles = [q for q in _quantiles(row) if q is not None]
-        if any(b < a for a, b in zip(quantiles, quantiles[1:], strict=False)):
+        if any(b < a for a, b in pairwise(quantiles)):
             what = f"quantiles must not decrease, got {quantiles}"
             faults.append(Fault(shown(path), f"{at}.output_tokens_p10", what, "correct the row"))
     return rows
@@ -129,10 +130,11 @@ def _prompt_scores(
     if not rows:
         return None
     class_names = [row["class"] for _, row in rows]
-    for other in sorted(set(class_names) - {c.name for c in question.classes}):
-        faults.append(
-            unknown_name(name, "class", other, (c.name for c in question.classes), "class")
-        )
+    asked = {c.name for c in question.classes}
+    faults += [
+        unknown_name(name, "class", other, asked, "class")
+        for other in sorted(set(class_names) - asked)
+    ]
     keys: dict[tuple[str, str], int] = {}
     for line, row in rows:
         key = (row["prompt_id"], row["model_name"])
@@ -214,7 +216,7 @@ def _arrivals(
 
 def _check_schedule(points: tuple[RatePoint, ...], name: str, faults: list[Fault]) -> None:
     starts = [p.start_s for p in points]
-    if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(starts)):
         faults.append(Fault(name, "start_s", "must increase from row to row", "sort the rows"))
     if points and len(points) < 2:
         faults.append(Fault(name, "", "needs at least two rows", "add the end of the schedule"))
@@ -232,8 +234,10 @@ def _check_trace(
         what = "must span some time, got one instant"
         faults.append(Fault(name, "timestamp_s", what, "give requests over at least a second"))
     known = {c.name for c in question.classes}
-    for other in sorted({r.class_name for r in rows if r.class_name is not None} - known):
-        faults.append(unknown_name(name, "class", other, known, "class"))
+    faults += [
+        unknown_name(name, "class", other, known, "class")
+        for other in sorted({r.class_name for r in rows if r.class_name is not None} - known)
+    ]
 
 
 def _length_files(

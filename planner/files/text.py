@@ -9,7 +9,7 @@ from pathlib import Path
 
 from planner.errors import Fault
 
-MAX_YAML_BYTES = 2_000_000
+MAX_YAML_BYTES = 1_000_000
 MAX_CSV_BYTES = 64_000_000
 
 
@@ -21,43 +21,79 @@ def shown(path: Path) -> str:
         return path.as_posix()
 
 
+def is_folder(path: Path) -> bool:
+    """Returns whether a path is a folder; a path that no system could hold is none."""
+    try:
+        return path.is_dir()
+    except OSError:  # e.g. a name too long
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Returns whether a path leads to something, followed through links."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_link(path: Path) -> bool:
+    """Returns whether a path is a link, be it to nothing."""
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
+
+
 def read_text(path: Path, max_bytes: int, faults: list[Fault]) -> str | None:
     """Returns the text of a file, without a byte order mark; None after adding a fault."""
-    name = shown(path)
     try:
-        info = path.stat()
-    except FileNotFoundError:
-        faults.append(Fault(name, "", "file not found", "create it, or correct the path"))
+        data = _bounded(path, max_bytes)
+        text = data.decode("utf-8-sig")
+        if "\x00" in text:
+            what = f"is not text, got a NUL byte at {text.index(chr(0))}"
+            raise _UnreadableError(what, "save the file as plain text")
+    except _UnreadableError as error:
+        faults.append(Fault(shown(path), "", error.what, error.fix))
         return None
-    except OSError as error:  # a symlink loop, a denied folder, a name too long
-        why = error.strerror or type(error).__name__
-        faults.append(Fault(name, "", f"cannot be opened: {why}", "check the path and its links"))
-        return None
-    if not stat.S_ISREG(info.st_mode):
-        faults.append(Fault(name, "", "is not a regular file", "name a file, not a folder"))
-        return None
-    if info.st_size > max_bytes:
-        size = f"got {info.st_size:,} bytes, at most {max_bytes:,} are read"
-        faults.append(Fault(name, "", f"file is too large, {size}", "keep only what is needed"))
-        return None
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"is not UTF-8 text, got byte 0x{error.object[error.start]:02x} at {error.start}"
-        faults.append(Fault(name, "", what, "save the file as UTF-8"))
-        return None
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        faults.append(Fault(name, "", f"cannot be read: {why}", "check its permissions"))
-        return None
-    if "\x00" in text:
-        what = f"is not text, got a NUL byte at {text.index(chr(0))}"
-        faults.append(Fault(name, "", what, "save the file as plain text"))
+        faults.append(Fault(shown(path), "", what, "save the file as UTF-8"))
         return None
     return text
 
 
+class _UnreadableError(Exception):
+    """A file that is not taken as it is: what is wrong, and what to do about it."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        self.what, self.fix = what, fix
+        super().__init__(what)
+
+
+def _bounded(path: Path, max_bytes: int) -> bytes:
+    """Returns the bytes of a regular file of bounded size.
+
+    Raises:
+        _UnreadableError: there is none, or it cannot be had.
+    """
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise _UnreadableError("is not a regular file", "name a file, not a folder")
+        if info.st_size > max_bytes:
+            size = f"got {info.st_size:,} bytes, at most {max_bytes:,} are read"
+            raise _UnreadableError(f"file is too large, {size}", "keep only what is needed")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise _UnreadableError("file not found", "create it, or correct the path") from error
+    except OSError as error:  # a symlink loop, a denied folder, a name too long
+        why = error.strerror or type(error).__name__
+        fix = "check the path, its links and its permissions"
+        raise _UnreadableError(f"cannot be read: {why}", fix) from error
+
+
 def content_hash(parsed: object) -> str:
-    """Returns the sha256 (hex) of parsed content: comments, order of keys and spacing do not count (§7)."""
+    """Returns the sha256 (hex) of parsed content, without comments, key order, spacing (§7)."""
     canonical = json.dumps(parsed, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

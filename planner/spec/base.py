@@ -25,9 +25,10 @@ Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", min_length=1, max_length=80)
 ]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-Positive = Annotated[float, Field(gt=0, le=1e15)]
-NonNegative = Annotated[float, Field(ge=0, le=1e15)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
+# Strict: whole and broken numbers are numbers, but true, "3" and dates are not.
+Positive = Annotated[float, Field(gt=0, le=1e15, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, le=1e15, strict=True)]
+Ratio = Annotated[float, Field(ge=0, le=1, strict=True)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
 PositiveCount = Annotated[int, Field(ge=1, le=10**15, strict=True)]
 
@@ -53,5 +54,5 @@ STATISTICS: tuple[Statistic, ...] = ("mean", "p50", "p90", "p95", "p99")
 
 
 def tail_ratio(statistic: Statistic) -> float | None:
-    """Returns the share of requests allowed above a percentile limit (p95 -> 0.05); None for the mean."""
+    """Returns the share of requests allowed above a limit (p95: 0.05); None for the mean."""
     return None if statistic == "mean" else round(1.0 - int(statistic[1:]) / 100.0, 10)

@@ -1,4 +1,4 @@
-"""GPUs and models: datasheet facts, each entry with its source (profiles/gpus.yaml, models.yaml)."""
+"""GPUs and models: datasheet facts, each entry with its source (gpus.yaml, models.yaml)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ BYTES_PER_PARAMETER: dict[Precision, float] = {
 class GpuShare(Spec):
     """The part of each GPU that a replica takes when it shares the GPU with others."""
 
-    compute_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    compute_ratio: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
     memory_gib: Positive
 
 

@@ -51,7 +51,7 @@ class Lengths(Spec):
     """A distribution of token counts: mean and coefficient of variation, or a file of lengths."""
 
     mean: Positive | None = None
-    cv: Annotated[float, Field(ge=0, le=20)] = 1.0
+    cv: Annotated[float, Field(ge=0, le=20, strict=True)] = 1.0
     max: Positive | None = None
     distribution: Literal["lognormal", "constant"] = "lognormal"
     file: Text | None = None
@@ -72,7 +72,7 @@ class RequestClass(Spec):
     rate_rps: Positive
     input_tokens: Lengths | None = None
     output_tokens: Lengths | None = None
-    cached_input_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    cached_input_ratio: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     priority: Count = 1
     quality_at_least: Ratio | None = None
     pools: tuple[Name, ...] | None = None
@@ -179,14 +179,14 @@ class Question(Spec):
     quality_at_least: Ratio | None = None
     budget_usd_per_h: Positive | None = None
     stock: dict[Name, Count] | None = None
-    prices: dict[Name, NonNegative] = {}
+    prices: dict[Name, NonNegative] = Field(default_factory=dict)
     supply: tuple[Supply, ...] = ()
     pools: tuple[Name, ...] | None = None
-    replicas: dict[Name, ReplicaRange] = {}
+    replicas: dict[Name, ReplicaRange] = Field(default_factory=dict)
     maximise: Literal["none", "rate_factor"] = "none"
     latency_objective: LatencyObjective = LatencyObjective()
     choose: Choice = "cheapest"
-    headroom_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    headroom_ratio: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1
     keep: Keep | None = None
 
     @model_validator(mode="after")

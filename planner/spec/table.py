@@ -76,7 +76,8 @@ class PoolTable:
     def is_extrapolated(self, load: float) -> bool:
         """Returns whether a load per replica lies outside what was measured."""
         low, weight = _bracket(self.loads, load)
-        return bool(self.extrapolated[low + 1] if weight > 1e-9 else self.extrapolated[low])
+        read = [k for k, part in ((low, 1.0 - weight), (low + 1, weight)) if part > 1e-9]
+        return bool(self.extrapolated[read].any())
 
 
 def survival_at_time(times_ms: FloatArray, survival: FloatArray, at_ms: float) -> FloatArray:

@@ -26,7 +26,7 @@ class RequestShape:
 
     @property
     def mean_input_tokens(self) -> float:
-        """Returns the mean prompt length in tokens that has to be prefilled (cache hits removed)."""
+        """Returns the mean prompt length in tokens that has to be prefilled, without cache hits."""
         return float(self.input_tokens.mean()) * (1.0 - self.cached_input_ratio)
 
     @property
