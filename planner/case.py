@@ -16,7 +16,7 @@ from planner.spec.inputs import Inputs
 from planner.spec.pool import Profile
 from planner.spec.question import Question
 from planner.spec.table import PoolTable
-from planner.spec.workload import Workload
+from planner.spec.workload import ScopedLimit, Workload
 from planner.workload import arrival_cv, make_workload
 
 IDLE_LOAD = 0.2
@@ -35,26 +35,30 @@ class Case:
     arrival_cv: float
 
     def tables(
-        self, mixes: FloatArray | None = None, limit_ratios: Sequence[float] = (1.0,)
+        self,
+        mixes: FloatArray | None = None,
+        limits: Sequence[ScopedLimit] | None = None,
+        unused: Sequence[PoolTable] | None = None,
     ) -> tuple[PoolTable, ...]:
         """Returns the pools' tables at class mixes (P, C); by default each at the traffic's mix.
 
         Args:
             mixes: class shares of each pool's requests; a row of zeros means the default.
-            limit_ratios: multiples of the limits at which exceedances must be exact.
+            limits: where exceedances must be exact; by default the question's limits.
+            unused: tables to keep for pools whose row in mixes is zero, which saves making them.
         """
-        limits = [
-            scoped
-            for ratio in limit_ratios
-            for scoped in self.workload.with_limits_scaled(ratio).limits
-        ]
+        exact_at = self.workload.limits if limits is None else tuple(limits)
         made = []
         for p, model in enumerate(self.models):
+            idle = mixes is None or mixes[p].sum() <= 0
+            if idle and unused is not None:
+                made.append(unused[p])
+                continue
             shapes = [row[p] for row in self.workload.shapes]
             mix = self.default_mix(p)
-            if mixes is not None and mixes[p].sum() > 0:
+            if mixes is not None and not idle:
                 mix = mixes[p] / mixes[p].sum()
-            made.append(model.tabulate(shapes, mix, limits, self.arrival_cv))
+            made.append(model.tabulate(shapes, mix, exact_at, self.arrival_cv))
         return tuple(made)
 
     def default_mix(self, p: int) -> FloatArray:
@@ -64,15 +68,19 @@ class Case:
         return np.asarray(allowed / total if total > 0 else self.workload.weights)
 
 
-def make_case(inputs: Inputs) -> Case:
+def make_case(inputs: Inputs, models: Sequence[LatencyModel] | None = None) -> Case:
     """Returns the computable form of a question.
+
+    Args:
+        inputs: the question and the candidate pools, (P,).
+        models: the pools' fitted models, (P,), where they are known already.
 
     Raises:
         InputError: pools that cannot be fitted, or replica ranges that no stock fulfils.
     """
     pools = inputs.candidates
     workload = make_workload(inputs.files, pools)
-    models = _fit_all(pools)
+    models = _fit_all(pools, inputs.profiles.folder) if models is None else tuple(models)
     usable = [
         model.memory.fits and bool(workload.allowed[:, p].any()) for p, model in enumerate(models)
     ]
@@ -86,13 +94,13 @@ def make_case(inputs: Inputs) -> Case:
     return Case(inputs.question, workload, pools, models, space, arrival_cv(inputs.question))
 
 
-def _fit_all(pools: Sequence[Profile]) -> tuple[LatencyModel, ...]:
+def _fit_all(pools: Sequence[Profile], folder: str) -> tuple[LatencyModel, ...]:
     models, faults = [], []
     for profile in pools:
         try:
             models.append(fit(profile))
         except FitError as error:
-            where = f"profiles/{error.pool}/points.csv"
+            where = f"{folder}/{error.pool}/points.csv"
             faults.append(Fault(where, "", error.what, error.measure_next))
     if faults:
         raise InputError(faults)
@@ -100,7 +108,7 @@ def _fit_all(pools: Sequence[Profile]) -> tuple[LatencyModel, ...]:
 
 
 def _enough(question: Question, workload: Workload, models: Sequence[LatencyModel]) -> IntArray:
-    """Returns the replicas of each pool, (P,), beyond which it would idle with all traffic on it."""
+    """Returns the replicas of each pool, (P,), that all traffic would not keep busy."""
     if question.maximise == "rate_factor":
         return np.full(len(models), 10**6, dtype=np.int64)
     enough = np.zeros(len(models), dtype=np.int64)

@@ -2,19 +2,23 @@
 
 Notation (P pools, G kinds of GPU, R rows)
     z_p    replicas of pool p                          count
-    g_p    GPUs that one replica of p takes            GPUs (packing inside nodes counted)
+    c_p    GPUs that one replica of p takes            GPUs (what packing leaves idle counted)
+    m_p    the same by memory                          GPUs
+    g_p    GPUs paid for: max(c_p, m_p)                GPUs
     D_g    GPUs of kind g that exist                   GPUs
     k_gj   price of the j-th cheapest GPU of kind g    $/h
 
 Program
     lower <= z <= upper
-    stock:<g>       sum_{p on g} g_p z_p           <= D_g
-    memory:<g>      sum_{shared p on g} GiB_p z_p  <= D_g * GiB_g        (only where pools share GPUs)
+    stock:<g>       sum_{p on g} c_p z_p           <= D_g
+    memory:<g>      sum_{p on g} GiB_g m_p z_p     <= D_g GiB_g      (only where pools share GPUs)
     budget          cost(z)                        <= B
-    cost(z) = sum_g cost_g(GPUs of kind g), piecewise linear and convex: cheapest offers first.
+    cost(z) = sum_g cost_g(sum_{p on g} g_p z_p), piecewise linear and convex: cheapest first.
 
-Replicas are whole and lie inside a node (unless a pool spans nodes), so a replica of 3 GPUs on
-nodes of 8 takes 4: two fit, two GPUs stay idle.
+Replicas are whole. A tensor-parallel group lies inside a node (unless the pool spans nodes): where
+its size divides the node's, groups of all such sizes pack without loss; a group of 3 GPUs on nodes
+of 8 takes 4: two fit, two GPUs stay idle. A part of a GPU lies on one GPU, so replicas of 0.4 GPUs
+take a half each.
 """
 
 from __future__ import annotations
@@ -73,7 +77,7 @@ class Space:
         return np.asarray(total, dtype=np.float64)
 
     def pool_usd_per_h(self, replicas: IntArray) -> FloatArray:
-        """Returns each pool's part of the rent in $/h, (P,): a kind's rent is split by GPUs used."""
+        """Returns each pool's part of the rent in $/h, (P,): each kind's is split by GPUs used."""
         parts = np.zeros(len(self.pool_names))
         counts = self.gpu_count(replicas)
         for gpu, n_gpus in counts.items():
@@ -115,19 +119,20 @@ def make_space(
     """
     offers = _offers(question, pools)
     count = {gpu: sum(o.count for o in listed) for gpu, listed in offers.items()}
-    per_replica = np.array([_gpus_taken(p, count) for p in pools])
+    taken = np.array([_gpus_taken(p, count) for p in pools]).reshape(len(pools), 2)
+    fits = np.isfinite(taken[:, 0])
+    taken[~fits] = 0.0
     lower = np.zeros(len(pools), dtype=np.int64)
     upper = np.zeros(len(pools), dtype=np.int64)
     for i, profile in enumerate(pools):
         bounds = question.replicas.get(profile.name)
         lower[i] = bounds.min if bounds else 0
-        if not usable[i] or not np.isfinite(per_replica[i]):
+        if not usable[i] or not fits[i]:
             continue
         gpu = profile.pool.gpu
-        most = 1 if gpu is None else int(count[gpu] / per_replica[i] + 1e-9)
+        most = 1 if gpu is None else int(count[gpu] / taken[i].max() + 1e-9)
         most = min(most, max(int(enough[i]), int(lower[i])))
         upper[i] = most if bounds is None or bounds.max is None else min(most, bounds.max)
-    per_replica = np.where(np.isfinite(per_replica), per_replica, 0.0)
     space = Space(
         pool_names=tuple(p.name for p in pools),
         lower=lower,
@@ -136,10 +141,10 @@ def make_space(
         limits=np.zeros(0),
         row_names=(),
         gpu_of=tuple(p.pool.gpu for p in pools),
-        gpus_per_replica=per_replica,
+        gpus_per_replica=taken.max(axis=1),
         offers=offers,
     )
-    return _with_rows(space, question, pools, count)
+    return _with_rows(space, question, pools, taken)
 
 
 def replica_faults(space: Space) -> list[str]:
@@ -165,37 +170,44 @@ def _offers(question: Question, pools: Sequence[Profile]) -> dict[str, tuple[Off
     return offers
 
 
-def _gpus_taken(profile: Profile, count: Mapping[str, float]) -> float:
-    """Returns the GPUs that one replica takes, idle remainders of a node counted; inf = never fits."""
+def _gpus_taken(profile: Profile, count: Mapping[str, float]) -> tuple[float, float]:
+    """Returns the GPUs that one replica takes, by compute and by memory; inf = it never fits."""
     pool, gpu = profile.pool, profile.gpu
     if gpu is None:
-        return 0.0
-    if pool.share is not None or pool.spans_nodes:
-        return pool.n_gpus
+        return 0.0, 0.0
+    whole = float(pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel)
+    if pool.share is not None:
+        by_compute = int(1.0 / pool.share.compute_ratio + 1e-9)
+        by_memory = int(gpu.memory_gib / pool.share.memory_gib + 1e-9)
+        never = by_memory == 0 or pool.tensor_parallel > count[gpu.name]
+        return (np.inf, np.inf) if never else (whole / by_compute, whole / by_memory)
     node = min(float(gpu.gpus_per_node), count[gpu.name])
-    group = float(pool.tensor_parallel)
+    group = pool.tensor_parallel
+    if pool.spans_nodes or (gpu.gpus_per_node % group == 0 and group <= node):
+        return whole, whole
     if group > node:
-        return float("inf")
-    return pool.n_gpus / group * (node / int(node / group))
+        return np.inf, np.inf
+    each = whole / group * (node / (node // group))
+    return each, each
 
 
 def _with_rows(
-    space: Space, question: Question, pools: Sequence[Profile], count: Mapping[str, float]
+    space: Space, question: Question, pools: Sequence[Profile], taken: FloatArray
 ) -> Space:
+    """Returns the space with its rows, for GPUs taken by compute and by memory, (P, 2)."""
     rows: list[FloatArray] = []
     limits: list[float] = []
     names: list[str] = []
-    for gpu, available in count.items():
+    for gpu, offers in space.offers.items():
+        available = sum(offer.count for offer in offers)
         on_gpu = np.array([g == gpu for g in space.gpu_of], dtype=float)
-        rows.append(on_gpu * space.gpus_per_replica)
+        rows.append(on_gpu * taken[:, 0])
         limits.append(available)
         names.append(f"stock:{gpu}")
-        shared = np.array([_shared_gib(p) if p.pool.gpu == gpu else 0.0 for p in pools])
-        if shared.any():
-            memory = next(p.gpu.memory_gib for p in pools if p.gpu and p.gpu.name == gpu)
-            whole = np.array([0.0 if p.pool.share else 1.0 for p in pools]) * memory
-            rows.append(shared + on_gpu * whole * space.gpus_per_replica)
-            limits.append(available * memory)
+        if any(p.pool.gpu == gpu and p.pool.share is not None for p in pools):
+            memory_gib = next(p.gpu.memory_gib for p in pools if p.gpu and p.gpu.name == gpu)
+            rows.append(on_gpu * taken[:, 1] * memory_gib)
+            limits.append(available * memory_gib)
             names.append(f"memory:{gpu}")
     if question.budget_usd_per_h is not None:
         for row, limit in _budget_rows(space, question.budget_usd_per_h):
@@ -208,13 +220,6 @@ def _with_rows(
         limits=np.array(limits),
         row_names=tuple(names),
     )
-
-
-def _shared_gib(profile: Profile) -> float:
-    share = profile.pool.share
-    if share is None:
-        return 0.0
-    return share.memory_gib * profile.pool.tensor_parallel * profile.pool.pipeline_parallel
 
 
 def _budget_rows(space: Space, budget: float) -> list[tuple[FloatArray, float]]:

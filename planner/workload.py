@@ -1,4 +1,4 @@
-"""From the question to the workload: rates at which to plan, quality and lengths per class and pool."""
+"""From the question to the workload: planned rates, quality and lengths per class and pool."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planner.errors import Fault, InputError
 from planner.quality.means import class_models
 from planner.spec.arrays import FloatArray
-from planner.spec.base import worst_origin
+from planner.spec.base import Origin, worst_origin
 from planner.spec.inputs import QuestionFiles
 from planner.spec.pool import Profile
 from planner.spec.question import (
@@ -19,7 +20,6 @@ from planner.spec.question import (
     Schedule,
     Square,
     Trace,
-    TraceRow,
 )
 from planner.spec.workload import RequestShape, ScopedLimit, Workload
 
@@ -27,7 +27,11 @@ PEAK_WINDOW_S = 300.0
 
 
 def make_workload(files: QuestionFiles, pools: Sequence[Profile]) -> Workload:
-    """Returns the workload of a question on the given pools, as arrays."""
+    """Returns the workload of a question on the given pools, as arrays.
+
+    Raises:
+        InputError: a class never occurs in the trace that the question names.
+    """
     question = files.question
     models = class_models(files)
     planned, mean = planning_rates(files)
@@ -35,6 +39,7 @@ def make_workload(files: QuestionFiles, pools: Sequence[Profile]) -> Workload:
     quality = np.full((n_classes, n_pools), np.nan)
     request_usd = np.zeros((n_classes, n_pools))
     shapes: list[tuple[RequestShape | None, ...]] = []
+    origins: set[Origin] = set()
     for c, cls in enumerate(question.classes):
         row: list[RequestShape | None] = []
         for p, profile in enumerate(pools):
@@ -45,9 +50,9 @@ def make_workload(files: QuestionFiles, pools: Sequence[Profile]) -> Workload:
             shape = RequestShape(model.input_tokens, model.output_tokens, cls.cached_input_ratio)
             quality[c, p] = model.score
             request_usd[c, p] = _request_usd(profile, shape)
+            origins.add(model.origin)
             row.append(shape)
         shapes.append(tuple(row))
-    used = [m for (c, _), m in models.items()]
     return Workload(
         class_names=tuple(c.name for c in question.classes),
         pool_names=tuple(p.name for p in pools),
@@ -63,7 +68,7 @@ def make_workload(files: QuestionFiles, pools: Sequence[Profile]) -> Workload:
         ),
         priority=np.array([float(c.priority) for c in question.classes]),
         request_usd=request_usd,
-        origin=worst_origin(*(m.origin for m in used)),
+        origin=worst_origin(*origins),
     )
 
 
@@ -75,7 +80,11 @@ def arrival_cv(question: Question) -> float:
 def planning_rates(files: QuestionFiles) -> tuple[FloatArray, FloatArray]:
     """Returns the rates to plan for and the long-run mean rates of the classes, both (C,) in req/s.
 
-    A schedule or trace is planned at its busiest five minutes unless the question says mean.
+    A schedule or trace is planned at its busiest five minutes unless the question says mean, and
+    never below its mean.
+
+    Raises:
+        InputError: a class never occurs in the trace that the question names.
     """
     question = files.question
     arrivals = question.arrivals
@@ -86,15 +95,25 @@ def planning_rates(files: QuestionFiles) -> tuple[FloatArray, FloatArray]:
         planned = mean if arrivals.planning_rate == "mean" else peak
         return mix * planned * arrivals.rate_factor, mix * mean * arrivals.rate_factor
     if isinstance(arrivals, Trace):
-        mean_c, peak_c = _trace_rates(files.trace, question, mix)
+        mean_c, peak_c = _trace_rates(files, arrivals, mix)
         planned_c = mean_c if arrivals.planning_rate == "mean" else peak_c
         return planned_c * arrivals.rate_factor, mean_c * arrivals.rate_factor
     if isinstance(arrivals, Square):
-        mean = (arrivals.low_rps + arrivals.high_rps) / 2
-        long_enough = arrivals.period_s / 2 >= PEAK_WINDOW_S
-        peak = arrivals.high_rps if long_enough else mean
+        mean, peak = _square_rates(arrivals)
         return mix * (mean if arrivals.planning_rate == "mean" else peak), mix * mean
     return stated * arrivals.rate_factor, stated * arrivals.rate_factor
+
+
+def _square_rates(arrivals: Square) -> tuple[float, float]:
+    """Returns the mean and the busiest five-minute rate of a square wave, in req/s.
+
+    The busiest window starts with the high half; periods that do not fill it begin another one.
+    """
+    periods, rest_s = divmod(PEAK_WINDOW_S, arrivals.period_s)
+    half_s = arrivals.period_s / 2
+    high = (periods * half_s + min(rest_s, half_s)) / PEAK_WINDOW_S
+    mean = (arrivals.low_rps + arrivals.high_rps) / 2
+    return mean, arrivals.low_rps + high * (arrivals.high_rps - arrivals.low_rps)
 
 
 def _schedule_rates(points: Sequence[RatePoint]) -> tuple[float, float]:
@@ -114,31 +133,42 @@ def _schedule_rates(points: Sequence[RatePoint]) -> tuple[float, float]:
     begins = np.concatenate([edges, edges - PEAK_WINDOW_S])
     begins = np.clip(begins, edges[0], edges[-1] - PEAK_WINDOW_S)
     inside = np.interp(begins + PEAK_WINDOW_S, edges, arrived) - np.interp(begins, edges, arrived)
-    return mean, float(inside.max() / PEAK_WINDOW_S)
+    # No window can hold traffic at both ends of a short schedule: then the mean is higher.
+    return mean, max(mean, float(inside.max() / PEAK_WINDOW_S))
 
 
 def _trace_rates(
-    rows: Sequence[TraceRow], question: Question, mix: FloatArray
+    files: QuestionFiles, arrivals: Trace, mix: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Returns the mean and the busiest five-minute rate of each class, (C,) in req/s.
 
-    The busiest window is that of all traffic. Rows without a class follow the stated mix.
+    The busiest window is that of all traffic; a class that is rarer in it than on average counts
+    with its mean. Rows without a class follow the stated mix. The mean counts the gaps between
+    requests, one less than there are requests, as the time from first to last holds no more.
     """
-    names = [c.name for c in question.classes]
+    rows, names = files.trace, [c.name for c in files.question.classes]
     times = np.array([row.timestamp_s for row in rows])
-    member = np.zeros((len(rows), len(names)))
-    for i, row in enumerate(rows):
-        member[i] = (
-            mix if row.class_name is None else np.eye(len(names))[names.index(row.class_name)]
+    one_of = np.vstack([np.eye(len(names)), mix])
+    kind = [len(names) if r.class_name is None else names.index(r.class_name) for r in rows]
+    member = one_of[kind]  # (N, C)
+    total = member.sum(axis=0)
+    if not total.all():
+        raise InputError(
+            [_never(files, arrivals, n) for n, k in zip(names, total, strict=True) if k == 0]
         )
     span = float(times[-1] - times[0])
-    mean = np.asarray(member.sum(axis=0) / span)
+    mean = np.asarray(total * ((1.0 - 1.0 / len(rows)) / span))
     if span <= PEAK_WINDOW_S:
         return mean, mean
     ends = np.searchsorted(times, times + PEAK_WINDOW_S, side="left")
     first = int(np.argmax(ends - np.arange(times.size)))
-    peak = np.asarray(member[first : int(ends[first])].sum(axis=0) / PEAK_WINDOW_S)
-    return mean, peak
+    peak = member[first : int(ends[first])].sum(axis=0) / PEAK_WINDOW_S
+    return mean, np.maximum(mean, peak)
+
+
+def _never(files: QuestionFiles, arrivals: Trace, name: str) -> Fault:
+    what = f"never occurs in {arrivals.trace}"
+    return Fault(files.name, f"classes.{name}", what, "remove the class, or name it in the trace")
 
 
 def _may_use(cls: RequestClass, pool: str) -> bool:
@@ -149,7 +179,8 @@ def _request_usd(profile: Profile, shape: RequestShape) -> float:
     price = profile.pool.price
     if price is None:
         return 0.0
-    usd = shape.mean_input_tokens * price.usd_per_million_input_tokens
+    # Every prompt token is charged: what a provider takes off for cached ones is not known.
+    usd = float(shape.input_tokens.mean()) * price.usd_per_million_input_tokens
     usd += shape.mean_output_tokens * price.usd_per_million_output_tokens
     return usd / 1e6
 

@@ -1,0 +1,212 @@
+"""From a settled deployment to a Plan: figures rounded (§6), every number with its origin (§8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from planner import __version__
+from planner.case import Case
+from planner.score import Figure
+from planner.settle import Settled
+from planner.spec.arrays import IntArray
+from planner.spec.base import worst_origin
+from planner.spec.plan import (
+    Bound,
+    DeployedPool,
+    FrontPoint,
+    LatencyFigure,
+    Plan,
+    PoolFigure,
+    Predicted,
+    Price,
+    Provenance,
+    Route,
+)
+
+MONEY_DIGITS = 4
+LATENCY_DIGITS = 1
+SHARE_DIGITS = 6
+RATIO_DIGITS = 6
+
+
+def make_answer(
+    case: Case,
+    settled: Settled,
+    front: Sequence[Settled],
+    why: Sequence[str],
+    provenance: Provenance,
+    complete: bool,
+    bound: Bound | None = None,
+) -> Plan:
+    """Returns the plan of a settled deployment."""
+    return Plan(
+        title=case.question.title,
+        complete=complete,
+        deployment=deployed(case, settled.replicas),
+        routing=_routes(case, settled),
+        prices=tuple(_rounded_price(price) for price in settled.routing.prices),
+        predicted=predicted(case, settled),
+        bound=bound,
+        front=tuple(_front_point(case, point, point is settled) for point in front),
+        why=tuple(why),
+        provenance=provenance,
+    )
+
+
+def make_provenance(
+    method: str, seed: int, effort: str, n_evaluations: int, hashes: Mapping[str, str]
+) -> Provenance:
+    """Returns where a plan comes from: enough to make the same bytes again."""
+    return Provenance(
+        rb_version=__version__,
+        method=method,
+        seed=seed,
+        effort=effort,
+        n_evaluations=n_evaluations,
+        inputs=dict(hashes),
+    )
+
+
+def deployed(case: Case, replicas: IntArray) -> tuple[DeployedPool, ...]:
+    """Returns the rented pools of a deployment (P,), with their GPUs and rent."""
+    rent = case.space.pool_usd_per_h(replicas)
+    found = []
+    for p, profile in enumerate(case.pools):
+        if replicas[p] == 0:
+            continue
+        found.append(
+            DeployedPool(
+                pool=profile.name,
+                model_name=profile.pool.model_name,
+                gpu=profile.pool.gpu,
+                tensor_parallel=profile.pool.tensor_parallel,
+                replicas=int(replicas[p]),
+                n_gpus=round(float(case.space.gpus_per_replica[p] * replicas[p]), 4),
+                usd_per_h=round(float(rent[p]), MONEY_DIGITS),
+            )
+        )
+    return tuple(found)
+
+
+def predicted(case: Case, settled: Settled) -> Predicted:
+    """Returns the predicted outcome of a settled deployment, rounded for the file."""
+    score, workload = settled.score, case.workload
+    factor = settled.rate_factor
+    mean_share = float(workload.mean_rate_rps.sum() / workload.rate_rps.sum())
+    tokens_per_h = float(score.output_tokens_per_s.sum()) * mean_share * 3600.0
+    used = [f.origin for f in score.figures if f.at_most_ms is not None or f.class_name is None]
+    return Predicted(
+        rate_rps=round(workload.total_rps * factor, 6),
+        rate_factor=round(factor, 6) if case.question.maximise == "rate_factor" else None,
+        cost_usd_per_h=round(settled.cost_usd_per_h, MONEY_DIGITS),
+        usd_per_million_output_tokens=_per_million(settled.cost_usd_per_h, tokens_per_h),
+        quality=round(score.quality, RATIO_DIGITS),
+        class_quality={
+            name: round(float(q), RATIO_DIGITS)
+            for name, q in zip(workload.class_names, score.class_quality, strict=True)
+        },
+        latency=tuple(_figure(f) for f in score.figures),
+        latency_ratio=_ratio(score.latency_ratio),
+        pools=_pool_figures(case, settled, mean_share),
+        mix_shift_ratio=round(score.mix_shift_ratio, RATIO_DIGITS),
+        origin=worst_origin(workload.origin, *used),
+    )
+
+
+def _pool_figures(case: Case, settled: Settled, mean_share: float) -> tuple[PoolFigure, ...]:
+    score = settled.score
+    rent = case.space.pool_usd_per_h(settled.replicas)
+    flow = case.workload.rate_rps[:, None] * settled.shares * settled.rate_factor
+    hosted = (flow * case.workload.request_usd).sum(axis=0) * 3600.0
+    found = []
+    for p, name in enumerate(case.space.pool_names):
+        if settled.replicas[p] == 0:
+            continue
+        tokens_per_h = float(score.output_tokens_per_s[p]) * mean_share * 3600.0
+        found.append(
+            PoolFigure(
+                pool=name,
+                utilisation_ratio=round(float(score.utilisation[p]), RATIO_DIGITS),
+                rate_rps=round(float(score.pool_rps[p]), 6),
+                output_tokens_per_s=round(float(score.output_tokens_per_s[p]), 3),
+                goodput_rps=round(float(score.goodput_rps[p]), 6),
+                usd_per_million_output_tokens=_per_million(
+                    float(rent[p] + hosted[p] * mean_share), tokens_per_h
+                ),
+                extrapolated=score.extrapolated[p],
+            )
+        )
+    return tuple(found)
+
+
+def _per_million(usd_per_h: float, tokens_per_h: float) -> float | None:
+    return round(usd_per_h / tokens_per_h * 1e6, MONEY_DIGITS) if tokens_per_h > 0 else None
+
+
+def _routes(case: Case, settled: Settled) -> tuple[Route, ...]:
+    routes = []
+    for c, class_name in enumerate(case.workload.class_names):
+        order = sorted(
+            np.flatnonzero(settled.shares[c] > 0).tolist(),
+            key=lambda p: (-settled.shares[c, p], case.space.pool_names[p]),
+        )
+        routes += [
+            Route.model_validate(
+                {
+                    "class": class_name,
+                    "pool": case.space.pool_names[p],
+                    "share": round(float(settled.shares[c, p]), SHARE_DIGITS),
+                }
+            )
+            for p in order
+        ]
+    return tuple(routes)
+
+
+def _figure(figure: Figure) -> LatencyFigure:
+    return LatencyFigure.model_validate(
+        {
+            "class": figure.class_name,
+            "metric": figure.metric,
+            "statistic": figure.statistic,
+            "ms": _ms(figure.ms),
+            "low_ms": _ms(figure.low_ms),
+            "high_ms": _ms(figure.high_ms),
+            "at_most_ms": figure.at_most_ms,
+            "origin": figure.origin,
+        }
+    )
+
+
+def _ms(value: float) -> float:
+    """Returns a latency for the file: a percentile beyond every table is written as one day."""
+    return round(value, LATENCY_DIGITS) if np.isfinite(value) else 86_400_000.0
+
+
+def _ratio(value: float | None) -> float | None:
+    return None if value is None else round(min(value, 1e6), RATIO_DIGITS)
+
+
+def _rounded_price(price: Price) -> Price:
+    # Duals carry solver noise in their last digits; six significant ones are the same everywhere.
+    return price.model_copy(update={"value": float(f"{price.value:.6g}") + 0.0})
+
+
+def _front_point(case: Case, point: Settled, chosen: bool) -> FrontPoint:
+    rates = case.question.maximise == "rate_factor"
+    objective = point.score.objective_ms
+    return FrontPoint(
+        deployment={
+            name: int(n)
+            for name, n in zip(case.space.pool_names, point.replicas, strict=True)
+            if n > 0
+        },
+        cost_usd_per_h=round(point.cost_usd_per_h, MONEY_DIGITS),
+        quality=round(point.score.quality, RATIO_DIGITS),
+        latency_ratio=_ratio(point.score.latency_ratio),
+        latency_ms=None if objective is None else _ms(objective),
+        rate_factor=round(point.rate_factor, 6) if rates else None,
+        chosen=chosen,
+    )

@@ -1,0 +1,315 @@
+"""Which deployments to look at: the search problem of a case, and the methods by effort.
+
+auto        every point where the box is small enough for the effort; otherwise Bayesian
+            optimisation (with the `plan` extra) to find where the front is, Pareto local search
+            from there, because one evaluation costs milliseconds here, and a last local
+            search that narrows in on the kind of answer that was asked for
+mobo        Bayesian optimisation alone, as in BOute (arXiv 2602.10729) but on engineered features
+local       Pareto local search alone
+random      sparse random deployments
+enumerate   every point; refused above 50,000
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from planner.errors import InputError
+from planner.objectives import Evaluation, Objectives, features
+from planner.search import enumeration, local_search, mobo, random_search
+from planner.search.problem import Box, Outcome, Problem, Progress, Trials
+from planner.spec.arrays import FloatArray, IntArray
+
+Effort = Literal["quick", "standard", "thorough"]
+SearchMethod = Literal["auto", "mobo", "local", "random", "enumerate"]
+
+Search = Callable[[Problem, int, int, IntArray | None, Progress | None], Trials]
+
+MOST_ENUMERATED = 50_000
+
+NAMES = {"random": "random search", "local": "local search", "mobo": "Bayesian optimisation"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many evaluations an effort may take (never seconds: the answer must not depend on them)."""
+
+    mobo: int
+    local: int
+    focus: int  # around the kind of answer that the question asks for
+    enumerate: int  # auto enumerates boxes up to this size
+
+
+BUDGETS: dict[Effort, Budget] = {
+    "quick": Budget(mobo=40, local=200, focus=200, enumerate=600),
+    "standard": Budget(mobo=120, local=1_500, focus=1_000, enumerate=4_000),
+    "thorough": Budget(mobo=240, local=6_000, focus=4_000, enumerate=20_000),
+}
+
+
+@dataclass(frozen=True)
+class Explored:
+    """Everything that a search has evaluated, best first where it matters to the caller."""
+
+    evaluations: tuple[Evaluation, ...]
+    front: tuple[Evaluation, ...]  # acceptable and non-dominated
+    method: str
+    exhaustive: bool  # every deployment of the box was evaluated
+    complete: bool
+
+
+class Memo:
+    """Evaluates points and remembers the evaluations by point."""
+
+    def __init__(self, objectives: Objectives) -> None:
+        self._objectives = objectives
+        self.seen: dict[tuple[int, ...], Evaluation] = {}
+
+    def __call__(self, point: IntArray) -> Outcome:
+        """Returns the outcome of a point (P + 1,): replicas, then the latency level."""
+        key = tuple(int(v) for v in point)
+        found = self.seen.get(key)
+        if found is None:
+            found = self._objectives.evaluate(np.array(key[:-1], dtype=np.int64), key[-1])
+            self.seen[key] = found
+        return self.outcome(found)
+
+    def outcome(self, evaluation: Evaluation) -> Outcome:
+        """Returns an evaluation as the search sees it."""
+        return Outcome(values(self._objectives, evaluation), evaluation.violation)
+
+
+def values(objectives: Objectives, evaluation: Evaluation) -> FloatArray:
+    """Returns the objective vector of an evaluation, (3,), all to be minimised."""
+    gain = evaluation.routing.rate_factor if objectives.maximises_rate else evaluation.quality
+    cost = evaluation.cost_usd_per_h + objectives.unserved_usd_per_h(evaluation.routing)
+    return np.array([cost, -gain, evaluation.latency])
+
+
+def search_problem(objectives: Objectives, memo: Memo) -> Problem:
+    """Returns the domain-blind problem that the search methods see."""
+    case = objectives.case
+    space = case.space
+    n_pools = len(space.pool_names)
+    box = Box(
+        lower=np.append(space.lower, 0),
+        upper=np.append(space.upper, len(objectives.levels) - 1),
+        rows=np.column_stack([space.rows, np.zeros(len(space.limits))]),
+        limits=space.limits,
+    )
+    hosted = bool(case.workload.request_usd.any())
+
+    def known(points: IntArray) -> FloatArray:
+        rent = case.space.cost_usd_per_h(points[:, :n_pools])
+        blank = np.full(len(points), np.nan)
+        return np.column_stack([blank if hosted else rent, blank, blank])
+
+    return Problem(
+        box=box,
+        n_objectives=3,
+        evaluate=memo,
+        reference=_reference(objectives),
+        known=known,
+        features=features(objectives),
+    )
+
+
+def explore(
+    objectives: Objectives,
+    effort: Effort,
+    method: SearchMethod,
+    seed: int,
+    start: Sequence[IntArray] = (),
+    on_trial: Progress | None = None,
+) -> Explored:
+    """Returns the evaluations of a search over the deployments of a case.
+
+    Raises:
+        InputError: enumeration of a box of more than 50,000 points was asked for.
+        MissingExtra: Bayesian optimisation was asked for and torch or botorch is missing.
+    """
+    memo = Memo(objectives)
+    problem = search_problem(objectives, memo)
+    budget = BUDGETS[effort]
+    first = _level_zero(problem, start)
+    if method in ("auto", "enumerate"):
+        limit = budget.enumerate if method == "auto" else MOST_ENUMERATED
+        size = problem.box.count(limit)
+        if size <= limit:
+            trials = enumeration.search(problem, max(size, 1), seed, None, on_trial)
+            return _explored(memo, trials, "enumeration", exhaustive=trials.complete)
+        if method == "enumerate":
+            raise InputError.single(
+                "--method", "enumerate", f"the box has more than {limit:,} deployments and levels",
+                "use --method auto, or narrow stock, pools or replicas",
+            )  # fmt: skip
+    searches: dict[str, Search] = {
+        "random": random_search.search, "local": local_search.search, "mobo": mobo.search
+    }  # fmt: skip
+    if method != "auto":
+        n = budget.mobo if method == "mobo" else budget.local + budget.focus
+        trials = searches[method](problem, n, seed, first, on_trial)
+        return _explored(memo, trials, NAMES[method])
+    return _in_stages(objectives, memo, problem, budget, seed, first, on_trial)
+
+
+def explore_narrowly(
+    objectives: Objectives, n_evaluations: int, start: Sequence[IntArray]
+) -> Explored:
+    """Returns what a local search finds that looks only for the kind of answer asked for.
+
+    For what-if questions: a few dozen evaluations around good starts, no front.
+    """
+    memo = Memo(objectives)
+    whole = search_problem(objectives, memo)
+    narrow = _focus_problem(objectives, whole, memo)
+    trials = local_search.search(narrow, n_evaluations, 0, _level_zero(whole, start), None)
+    return _explored(memo, trials, NAMES["local"])
+
+
+def _level_zero(problem: Problem, start: Sequence[IntArray]) -> IntArray | None:
+    """Returns deployments (P,) as points (n, P + 1) at the first latency level, those in the box."""
+    if not len(start):
+        return None
+    points = np.unique([np.append(s, 0) for s in start], axis=0).astype(np.int64)
+    points = points[problem.box.admits(points)]
+    return points if len(points) else None
+
+
+def _in_stages(
+    objectives: Objectives,
+    memo: Memo,
+    problem: Problem,
+    budget: Budget,
+    seed: int,
+    first: IntArray | None,
+    on_trial: Progress | None,
+) -> Explored:
+    """Returns what Bayesian optimisation, local search and the focus found, one after the other.
+
+    Each stage starts from the front of the one before; an interrupted stage is the last one.
+    """
+    whole, narrow = problem, _focus_problem(objectives, problem, memo)
+    stages: list[tuple[Search, Problem, int]] = [
+        (local_search.search, whole, budget.local),
+        (local_search.search, narrow, budget.focus),
+    ]
+    names = "local search"
+    if has_torch():
+        stages.insert(0, (mobo.search, whole, budget.mobo))
+        names = "Bayesian optimisation, then local search"
+    total, done = sum(n for _, _, n in stages), 0
+    trials: Trials | None = None
+    start = first
+    for search, stage, n in stages:
+        if memo.seen:
+            start = _front_of(memo, stage)
+        # What has been evaluated costs nothing again, but counts in a stage's own budget.
+        n_known = 0 if start is None else len(start)
+        trials = search(stage, n + n_known, seed, start, _of_total(on_trial, done, total))
+        done += n
+        if not trials.complete:
+            break
+    assert trials is not None  # there is at least one stage
+    return _explored(memo, trials, names, complete=trials.complete)
+
+
+def _front_of(memo: Memo, problem: Problem) -> IntArray | None:
+    """Returns the points evaluated so far that are on a problem's own front, (n, P + 1)."""
+    points = np.array(list(memo.seen), dtype=np.int64)
+    points = points[problem.box.admits(points)]
+    if not len(points):
+        return None
+    outcomes = [problem.evaluate(point) for point in points]
+    known = Trials(
+        points,
+        np.array([o.values for o in outcomes]),
+        np.array([o.violation for o in outcomes]),
+        complete=True,
+    )
+    front = points[known.front()]
+    return front if len(front) else None
+
+
+def _focus_problem(objectives: Objectives, problem: Problem, memo: Memo) -> Problem:
+    """Returns the two-objective problem of the question's choice: its criterion against the miss.
+
+    The best acceptable deployment lies where the criterion pushes against the constraints, so
+    the miss is an objective here: cheap deployments that just fail are the neighbours of the
+    cheapest that does not.
+    """
+    question = objectives.case.question
+    axis = {"cheapest": 0, "knee": 0, "best_quality": 1, "fastest": 2}[question.choose]
+    if objectives.maximises_rate:
+        axis = 1
+    n_pools = len(objectives.case.space.pool_names)
+
+    def evaluate(point: IntArray) -> Outcome:
+        outcome = memo(point)
+        return Outcome(np.array([outcome.values[axis], outcome.violation]), 0.0)
+
+    only_first = np.zeros((1, n_pools + 1))
+    only_first[0, -1] = 1.0
+    keep_levels = axis == 2
+    box = problem.box
+    return Problem(
+        box=Box(
+            box.lower,
+            box.upper,
+            np.vstack([box.rows, only_first]),
+            np.append(box.limits, box.upper[-1] if keep_levels else 0.0),
+        ),
+        n_objectives=2,
+        evaluate=evaluate,
+        reference=np.array([problem.reference[axis], 0.25]),
+    )
+
+
+def has_torch() -> bool:
+    """Returns whether the `plan` extra is installed, without importing it."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "botorch"))
+
+
+def _of_total(on_trial: Progress | None, before: int, total: int) -> Progress | None:
+    """Returns a progress callback that counts one search as a part of several."""
+    if on_trial is None:
+        return None
+    return lambda done, _, volume: on_trial(before + done, total, volume)
+
+
+def _explored(
+    memo: Memo, trials: Trials, method: str, exhaustive: bool = False, complete: bool | None = None
+) -> Explored:
+    """Returns all that was evaluated, with the front over all of it."""
+    seen = list(memo.seen.items())
+    points = np.array([key for key, _ in seen], dtype=np.int64).reshape(len(seen), -1)
+    outcomes = [memo.outcome(e) for _, e in seen]
+    everything = Trials(
+        points,
+        np.array([o.values for o in outcomes]).reshape(len(seen), -1),
+        np.array([o.violation for o in outcomes]),
+        trials.complete,
+    )
+    front = tuple(seen[int(i)][1] for i in everything.front()) if seen else ()
+    done = trials.complete if complete is None else complete
+    return Explored(tuple(e for _, e in seen), front, method, exhaustive, done)
+
+
+def _reference(objectives: Objectives) -> FloatArray:
+    """Returns the worst useful cost, negated gain and latency: what the hypervolume counts from."""
+    case = objectives.case
+    workload, question = case.workload, case.question
+    dearest = sum(
+        offer.count * offer.usd_per_h for offers in case.space.offers.values() for offer in offers
+    )
+    hosted = float(workload.request_usd.max() * workload.total_rps * 3600.0)
+    cost = min(question.budget_usd_per_h or np.inf, dearest + hosted) * 1.01 + 1e-6
+    lowest = float(np.nanmin(workload.quality)) if workload.allowed.any() else 0.0
+    gain = 0.0 if objectives.maximises_rate else max(workload.quality_at_least or 0.0, lowest)
+    latency = 1.0 + 1e-3 if workload.limits else 24.0
+    return np.array([cost, -gain + 1e-6, latency])

@@ -1,0 +1,1 @@
+"""The gate: judges a plan without solving (check) and says what changes between two (diff)."""

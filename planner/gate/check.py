@@ -1,0 +1,67 @@
+"""Judging a plan against its question and today's profiles, without solving anything.
+
+    case      = make_case(inputs)                     cannot be fitted: InputError, exit 2
+    findings  = what was kept from the run            stale, incomplete
+              + what the plan orders                  pools, shares, routes.json
+              + what the deployment takes             stock, memory, nodes, budget, rows
+              + what its users will see               capacity, limits, quality, drift
+
+The last part needs a plan that can be scored at all: every pool and class in it known and allowed.
+"""
+
+from __future__ import annotations
+
+from planner.case import make_case
+from planner.gate.finding import Finding, error, warning
+from planner.gate.orders import order_findings, routes_findings
+from planner.gate.outcome import outcome_findings
+from planner.gate.resources import resource_findings
+from planner.spec.inputs import Inputs
+from planner.spec.plan import Plan, Routes
+
+PLAN_AGAIN = "rb plan DIR"
+
+
+def check(inputs: Inputs, plan: Plan, routes: Routes | None) -> tuple[Finding, ...]:
+    """Returns everything found wrong with a plan, errors first; empty when it is clean.
+
+    Args:
+        inputs: the question and the profiles as they are today.
+        plan: what was planned.
+        routes: what the runtime reads (routes.json); None when there is no such file.
+
+    Raises:
+        InputError: a pool cannot be fitted, so nothing can be judged.
+    """
+    case = make_case(inputs)
+    stale = _stale(inputs, plan)
+    orders = order_findings(case, inputs, plan)
+    findings = [*stale, *_incomplete(plan), *orders, *routes_findings(plan, routes)]
+    findings += resource_findings(case, plan)
+    if not any(f.code in ("unknown-pool", "unknown-class", "not-allowed") for f in orders):
+        findings += outcome_findings(case, plan, inputs_changed=bool(stale))
+    return tuple(sorted(findings, key=lambda f: f.severity != "error"))
+
+
+def _stale(inputs: Inputs, plan: Plan) -> list[Finding]:
+    """Returns the inputs whose content is not what the plan was made of (§7)."""
+    then, now = plan.provenance.inputs, inputs.hashes
+    found = []
+    for name in sorted({*then, *now}):
+        if then.get(name) == now.get(name):
+            continue
+        if name not in now:
+            what = "the plan was made with it, it is no longer used"
+        elif name not in then:
+            what = "is new, the plan was made without it"
+        else:
+            what = "has changed since the plan was made"
+        found.append(error("stale", name, what, PLAN_AGAIN))
+    return found
+
+
+def _incomplete(plan: Plan) -> list[Finding]:
+    if plan.complete:
+        return []
+    what = "the search was interrupted, a better plan may exist"
+    return [warning("incomplete", "plan.json:complete", what, PLAN_AGAIN)]

@@ -1,0 +1,263 @@
+"""What changes from one plan to another: replicas, shares, money, quality, latency, inputs.
+
+Two plans are the same when what they order is the same: deployment and routes after rounding
+(§6). Figures are compared and shown, but they order nothing, so they never make a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from planner.spec.base import Metric, Statistic
+from planner.spec.plan import DeployedPool, LatencyFigure, Plan
+
+HOURS_PER_MONTH = 730.0
+SHARE_DECIMALS = 6
+USD_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class PoolChange:
+    """One pool whose deployment row differs; None on the side where it is not deployed."""
+
+    pool: str
+    old: DeployedPool | None
+    new: DeployedPool | None
+
+    @property
+    def kind(self) -> Literal["added", "removed", "changed"]:
+        """Returns what happens to the pool."""
+        if self.old is None:
+            return "added"
+        return "removed" if self.new is None else "changed"
+
+    @property
+    def n_old(self) -> int:
+        """Returns the replicas before."""
+        return self.old.replicas if self.old else 0
+
+    @property
+    def n_new(self) -> int:
+        """Returns the replicas after."""
+        return self.new.replicas if self.new else 0
+
+
+@dataclass(frozen=True)
+class ShareChange:
+    """The share of a class on a pool, before and after."""
+
+    class_name: str
+    pool: str
+    old: float
+    new: float
+
+    @property
+    def points(self) -> float:
+        """Returns the change in percentage points."""
+        return 100.0 * (self.new - self.old)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure before and after; None where a plan does not have it."""
+
+    name: str
+    old: float | None
+    new: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """Returns new minus old, None where one of them is missing."""
+        return None if self.old is None or self.new is None else self.new - self.old
+
+
+@dataclass(frozen=True)
+class LatencyChange:
+    """One latency statistic in ms before and after, with the limit on it in the new plan."""
+
+    class_name: str | None
+    metric: Metric
+    statistic: Statistic
+    old_ms: float | None
+    new_ms: float | None
+    old_at_most_ms: float | None
+    at_most_ms: float | None
+
+    @property
+    def label(self) -> str:
+        """Returns a short name, e.g. 'p95 e2e of math'."""
+        return f"{self.statistic} {self.metric} of {self.class_name or 'all traffic'}"
+
+
+@dataclass(frozen=True)
+class InputChange:
+    """An input of the plans whose content differs, by its logical name (§7)."""
+
+    name: str
+    kind: Literal["added", "removed", "changed"]
+
+
+@dataclass(frozen=True)
+class PlanDiff:
+    """Everything that differs between two plans, and the main figures of both."""
+
+    pools: tuple[PoolChange, ...]  # only those that differ
+    gpus: tuple[Change, ...]  # GPUs of each kind, only those that differ
+    shares: tuple[ShareChange, ...]  # only those that differ after rounding
+    moved_ratio: float  # share of all traffic that goes elsewhere
+    moved_is_exact: bool  # False: only what the pools' totals show, the truth may be larger
+    cost_usd_per_h: Change
+    cost_usd_per_month: Change
+    usd_per_million_output_tokens: Change
+    rate_rps: Change
+    quality: Change
+    class_quality: tuple[Change, ...]
+    latency_ratio: Change
+    latency: tuple[LatencyChange, ...]
+    inputs: tuple[InputChange, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Returns whether both plans order the same (§6)."""
+        return not self.pools and not self.shares
+
+
+def diff(old: Plan, new: Plan, class_rps: Mapping[str, float] | None = None) -> PlanDiff:
+    """Returns what changes from one plan to another.
+
+    Args:
+        old: the plan before.
+        new: the plan after.
+        class_rps: planned rate of every class in requests/s; without it the traffic that moves
+            is known only as far as the pools' totals show it.
+    """
+    shares = _share_changes(old, new)
+    exact = class_rps is not None and all(s.class_name in class_rps for s in shares)
+    moved = _moved(shares, class_rps or {}) if exact else _moved_at_least(old, new)
+    then, now = old.predicted, new.predicted
+    cost = then.cost_usd_per_h, now.cost_usd_per_h
+    return PlanDiff(
+        pools=_pool_changes(old, new),
+        gpus=_gpu_changes(old, new),
+        shares=shares,
+        moved_ratio=moved,
+        moved_is_exact=exact or not shares,
+        cost_usd_per_h=Change("cost_usd_per_h", *cost),
+        cost_usd_per_month=Change("cost_usd_per_month", *(c * HOURS_PER_MONTH for c in cost)),
+        usd_per_million_output_tokens=Change(
+            "usd_per_million_output_tokens",
+            then.usd_per_million_output_tokens,
+            now.usd_per_million_output_tokens,
+        ),
+        rate_rps=Change("rate_rps", then.rate_rps, now.rate_rps),
+        quality=Change("quality", then.quality, now.quality),
+        class_quality=tuple(
+            Change(name, then.class_quality.get(name), now.class_quality.get(name))
+            for name in dict.fromkeys((*then.class_quality, *now.class_quality))
+        ),
+        latency_ratio=Change("latency_ratio", then.latency_ratio, now.latency_ratio),
+        latency=_latency_changes(old, new),
+        inputs=_input_changes(old, new),
+    )
+
+
+def _pool_changes(old: Plan, new: Plan) -> tuple[PoolChange, ...]:
+    before = {d.pool: d for d in old.deployment}
+    after = {d.pool: d for d in new.deployment}
+    return tuple(
+        PoolChange(pool, before.get(pool), after.get(pool))
+        for pool in sorted({*before, *after})
+        if _rounded(before.get(pool)) != _rounded(after.get(pool))
+    )
+
+
+def _rounded(row: DeployedPool | None) -> DeployedPool | None:
+    if row is None:
+        return None
+    return row.model_copy(update={"usd_per_h": round(row.usd_per_h, USD_DECIMALS)})
+
+
+def _gpu_changes(old: Plan, new: Plan) -> tuple[Change, ...]:
+    before, after = _gpus(old), _gpus(new)
+    return tuple(
+        Change(gpu, before.get(gpu, 0.0), after.get(gpu, 0.0))
+        for gpu in sorted({*before, *after})
+        if before.get(gpu, 0.0) != after.get(gpu, 0.0)
+    )
+
+
+def _gpus(plan: Plan) -> dict[str, float]:
+    counts: dict[str, float] = {}
+    for row in plan.deployment:
+        if row.gpu is not None:
+            counts[row.gpu] = round(counts.get(row.gpu, 0.0) + row.n_gpus, 6)
+    return counts
+
+
+def _share_changes(old: Plan, new: Plan) -> tuple[ShareChange, ...]:
+    before, after = _shares(old), _shares(new)
+    return tuple(
+        ShareChange(*key, before.get(key, 0.0), after.get(key, 0.0))
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key, 0.0) != after.get(key, 0.0)
+    )
+
+
+def _shares(plan: Plan) -> dict[tuple[str, str], float]:
+    return {(r.class_name, r.pool): round(r.share, SHARE_DECIMALS) for r in plan.routing}
+
+
+def _moved(shares: tuple[ShareChange, ...], class_rps: Mapping[str, float]) -> float:
+    """Returns the share of traffic whose pool changes: half the total variation, by class rate."""
+    moved = sum(0.5 * abs(s.new - s.old) * class_rps[s.class_name] for s in shares)
+    return moved / sum(class_rps.values())
+
+
+def _moved_at_least(old: Plan, new: Plan) -> float:
+    """Returns the share of traffic that moves between pools on balance, over all classes."""
+    before, after = _pool_ratios(old), _pool_ratios(new)
+    return 0.5 * sum(
+        abs(after.get(pool, 0.0) - before.get(pool, 0.0)) for pool in {*before, *after}
+    )
+
+
+def _pool_ratios(plan: Plan) -> dict[str, float]:
+    total = sum(p.rate_rps for p in plan.predicted.pools) or 1.0
+    return {p.pool: p.rate_rps / total for p in plan.predicted.pools}
+
+
+def _latency_changes(old: Plan, new: Plan) -> tuple[LatencyChange, ...]:
+    before = {_key(f): f for f in old.predicted.latency}
+    after = {_key(f): f for f in new.predicted.latency}
+    changes = []
+    for key in dict.fromkeys((*after, *before)):
+        then, now = before.get(key), after.get(key)
+        changes.append(
+            LatencyChange(
+                *key,
+                then.ms if then else None,
+                now.ms if now else None,
+                then.at_most_ms if then else None,
+                now.at_most_ms if now else None,
+            )
+        )
+    return tuple(changes)
+
+
+def _key(figure: LatencyFigure) -> tuple[str | None, Metric, Statistic]:
+    return figure.class_name, figure.metric, figure.statistic
+
+
+def _input_changes(old: Plan, new: Plan) -> tuple[InputChange, ...]:
+    before, after = old.provenance.inputs, new.provenance.inputs
+    changes = []
+    for name in sorted({*before, *after}):
+        if name not in before:
+            changes.append(InputChange(name, "added"))
+        elif name not in after:
+            changes.append(InputChange(name, "removed"))
+        elif before[name] != after[name]:
+            changes.append(InputChange(name, "changed"))
+    return tuple(changes)

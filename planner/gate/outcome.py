@@ -1,0 +1,220 @@
+"""What the users of a plan will see, scored again with today's profiles at the plan's own mix.
+
+Notation (C classes, P pools)
+    x_cp     share of class c on pool p, as the plan says
+    mix_pc   rate_c x_cp: the classes in pool p's traffic
+    f        rate factor: 1, or what the plan reached where the question maximises it
+
+Nothing is solved: tables at mix_pc, then the score, then comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.case import Case
+from planner.gate.finding import Finding, error, warning
+from planner.gate.resources import rent_usd_per_h, replicas_of
+from planner.score import MET_TOLERANCE, Figure, Score, score
+from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.plan import LatencyFigure, Plan
+from planner.spec.table import PoolTable
+from planner.spec.workload import Workload
+
+# What a rounded plan may differ from its own figures by (§6: money 1e-4, latency 0.1 ms).
+USD_ROUNDING = 2e-4
+MS_ROUNDING = 0.2
+# A percentile between two times of a table's grid moves a little with the grid, which holds the
+# limits that mattered to the search.
+MS_GRID_RATIO = 1e-2
+NEAR_RATIO = 1e-3  # the tables are made at shares of 6 decimals
+RATIO_ROUNDING = 2e-4
+MOST_MS = 86_400_000.0  # what a plan writes for a latency beyond its tables: a day
+MOST_DRIFTS = 5  # one changed share moves every figure: a few say enough
+MIX_SHIFT = 0.05  # above this, a plan's figures rest on tables of another mix
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A plan's score by today's profiles, and what it was made from."""
+
+    workload: Workload  # at the plan's rate factor
+    tables: tuple[PoolTable, ...]
+    replicas: IntArray  # (P,)
+    shares: FloatArray  # (C, P)
+    score: Score
+
+
+def rescore(case: Case, plan: Plan) -> Rescored:
+    """Returns the score of a plan whose pools and classes are all known."""
+    workload, replicas, shares = case.workload, replicas_of(case, plan), shares_of(case, plan)
+    # A rate factor in the file counts only where the question asks for one.
+    if case.question.maximise == "rate_factor" and plan.predicted.rate_factor is not None:
+        factor = plan.predicted.rate_factor
+        workload = replace(
+            workload,
+            rate_rps=workload.rate_rps * factor,
+            mean_rate_rps=workload.mean_rate_rps * factor,
+        )
+    tables = case.tables((workload.rate_rps[:, None] * shares).T)
+    question = case.question
+    scored = score(
+        workload, tables, replicas, shares, question.headroom_ratio, question.latency_objective
+    )
+    return Rescored(workload, tables, replicas, shares, scored)
+
+
+def shares_of(case: Case, plan: Plan) -> FloatArray:
+    """Returns the shares of a plan's routing, (C, P)."""
+    workload = case.workload
+    shares = np.zeros((workload.n_classes, workload.n_pools))
+    for r in plan.routing:
+        at = workload.class_names.index(r.class_name), workload.pool_names.index(r.pool)
+        shares[at] += r.share
+    return shares
+
+
+def outcome_findings(case: Case, plan: Plan, inputs_changed: bool) -> list[Finding]:
+    """Returns what users would find wrong, and where the plan's own figures no longer hold."""
+    again = rescore(case, plan)
+    found = [*_capacity(case, again), *_unmeasured(again), *_limits(again.score.figures)]
+    found += [*_quality(again), *_hosted_budget(case, again), *_marks(case, plan, again)]
+    if not inputs_changed:
+        found += _drift(case, plan, again)
+    return found
+
+
+def _capacity(case: Case, again: Rescored) -> Iterator[Finding]:
+    allowed = 1.0 - case.question.headroom_ratio
+    for p, name in enumerate(again.workload.pool_names):
+        used = float(again.score.utilisation[p])
+        if again.replicas[p] > 0 and used > allowed + MET_TOLERANCE:
+            what = f"runs at {used:.1%} of its capacity, {allowed:.1%} leaves the headroom"
+            yield error("capacity", name, what, "more replicas, or move shares away")
+
+
+def _unmeasured(again: Rescored) -> Iterator[Finding]:
+    """Yields pools without measured latency that carry classes with a limit."""
+    scopes = {scoped.class_name for scoped in again.workload.limits}
+    for p, table in enumerate(again.tables):
+        if table.has_latency:
+            continue
+        for c, name in enumerate(again.workload.class_names):
+            if again.shares[c, p] > 0 and scopes & {None, name}:
+                what = f"carries {name}, which has a latency limit, and its latency is not measured"
+                fix = "measure it (points.csv), or move the share"
+                yield error("no-latency", again.workload.pool_names[p], what, fix)
+
+
+def _limits(figures: Sequence[Figure]) -> Iterator[Finding]:
+    for figure in figures:
+        if figure.at_most_ms is None or figure.ratio <= 1 + MET_TOLERANCE:
+            continue
+        what = f"is {_ms(figure.ms)}, the limit is {_ms(figure.at_most_ms)}"
+        yield error("limit", figure.label, what, "more or faster replicas, or a looser limit")
+
+
+def _quality(again: Rescored) -> Iterator[Finding]:
+    workload, scored = again.workload, again.score
+    fix = "more replicas of better models, or a lower floor"
+    floor = workload.quality_at_least
+    if floor is not None and scored.quality < floor - MET_TOLERANCE:
+        what = f"is {scored.quality:.4f}, the floor is {floor:.4f}"
+        yield error("quality-floor", "quality of all traffic", what, fix)
+    for c, name in enumerate(workload.class_names):
+        least = float(workload.class_quality_at_least[c])
+        if np.isfinite(least) and scored.class_quality[c] < least - MET_TOLERANCE:
+            what = f"is {scored.class_quality[c]:.4f}, the floor is {least:.4f}"
+            yield error("quality-floor", f"quality of {name}", what, fix)
+
+
+def _hosted_budget(case: Case, again: Rescored) -> Iterator[Finding]:
+    """Yields a finding when only the price of hosted requests breaks the budget."""
+    budget, rent = case.question.budget_usd_per_h, rent_usd_per_h(case, again.replicas)
+    if budget is None or rent is None:
+        return
+    total = rent + again.score.hosted_usd_per_h
+    if rent <= budget + USD_ROUNDING < total:
+        what = f"costs ${total:,.4f} per hour with hosted requests, budget ${budget:,.4f}"
+        yield error("budget", "plan.json:routing", what, "move shares off hosted pools")
+
+
+def _marks(case: Case, plan: Plan, again: Rescored) -> Iterator[Finding]:
+    """Yields what is uncertain about the figures, not wrong."""
+    for p, name in enumerate(again.workload.pool_names):
+        if again.score.extrapolated[p]:
+            what = "runs outside its measured loads, its figures are extrapolated"
+            yield warning("extrapolated", name, what, f"measure it near load {_load(again, p)}")
+    shift = plan.predicted.mix_shift_ratio
+    if shift > MIX_SHIFT:
+        what = f"were predicted at class mixes {shift:.1%} off from the plan's own"
+        yield warning("mix-shift", "plan.json:predicted", what, "rb plan DIR with more effort")
+
+
+def _drift(case: Case, plan: Plan, again: Rescored) -> Iterator[Finding]:
+    """Yields figures of the plan that today's score of the same inputs does not give."""
+    # Figures made at another mix may differ for that reason, and say so (mix_shift_ratio).
+    kind = warning if plan.predicted.mix_shift_ratio > RATIO_ROUNDING else error
+    fix = f"rb plan DIR (the plan was made by rb {plan.provenance.rb_version})"
+    different = list(_differences(case, plan, again))
+    for name, said, now, unit in different[:MOST_DRIFTS]:
+        what = f"says {said}{unit}, the same inputs give {now}{unit}"
+        yield kind("prediction-drift", f"plan.json:predicted.{name}", what, fix)
+    if len(different) > MOST_DRIFTS:
+        what = f"{len(different) - MOST_DRIFTS} more figures differ"
+        yield kind("prediction-drift", "plan.json:predicted", what, fix)
+
+
+def _differences(case: Case, plan: Plan, again: Rescored) -> Iterator[tuple[str, str, str, str]]:
+    """Yields (name, said, now, unit) of each predicted figure that is off by more than rounding."""
+    said, now, workload = plan.predicted, again.score, again.workload
+    pairs = [
+        ("rate_rps", said.rate_rps, workload.total_rps, _near(workload.total_rps), " req/s"),
+        ("quality", said.quality, now.quality, RATIO_ROUNDING, ""),
+    ]
+    rent = rent_usd_per_h(case, again.replicas)
+    if rent is not None:
+        cost = rent + now.hosted_usd_per_h
+        pairs.append(("cost_usd_per_h", said.cost_usd_per_h, cost, USD_ROUNDING, " $/h"))
+    for c, name in enumerate(workload.class_names):
+        quality = said.class_quality.get(name, float("nan"))
+        at = f"class_quality[{name}]"
+        pairs.append((at, quality, float(now.class_quality[c]), RATIO_ROUNDING, ""))
+    for figure in said.pools:
+        p = workload.pool_names.index(figure.pool) if figure.pool in workload.pool_names else -1
+        used = float(now.utilisation[p]) if p >= 0 else float("nan")
+        at = f"pools[{figure.pool}].utilisation_ratio"
+        pairs.append((at, figure.utilisation_ratio, used, RATIO_ROUNDING + _near(used), ""))
+    for name, old, new, rounding, unit in pairs:
+        if not abs(old - new) <= rounding:  # a figure that is missing is NaN, and differs
+            yield name, f"{old:.6g}", f"{new:.6g}", unit
+    yield from _latency_differences(said.latency, now.figures)
+
+
+def _latency_differences(
+    said: Sequence[LatencyFigure], now: Sequence[Figure]
+) -> Iterator[tuple[str, str, str, str]]:
+    before = {(f.class_name, f.metric, f.statistic): f.ms for f in said}
+    for figure in now:
+        old = before.get((figure.class_name, figure.metric, figure.statistic))
+        name = f"latency[{figure.label}]"
+        if old is None:
+            yield name, "nothing", f"{figure.ms:,.1f}", " ms"
+        elif not abs(old - min(figure.ms, MOST_MS)) <= MS_ROUNDING + MS_GRID_RATIO * old:
+            yield name, f"{old:,.1f}", f"{figure.ms:,.1f}", " ms"
+
+
+def _near(value: float) -> float:
+    return NEAR_RATIO * abs(value)
+
+
+def _load(again: Rescored, p: int) -> str:
+    n_rps = again.score.pool_rps[p] / max(int(again.replicas[p]), 1)
+    return f"{again.score.loads[p]:.2f} ({n_rps:.2f} requests/s per replica)"
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f} ms" if np.isfinite(value) else "beyond every time that the tables know"

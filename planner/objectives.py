@@ -1,0 +1,224 @@
+"""What a deployment is worth: the evaluation inside every search, and the search problem itself.
+
+A point of the search is the replicas of each pool and a latency level. The level says how much of
+the limits may be used (all, 70 %, half), so that the front also holds faster plans. At a point the
+routing program finds the best shares; unserved load is priced, never forbidden (§3):
+
+    cost      rent + hosted requests + u * unserved_usd, $/h
+    quality   traffic-weighted mean score, unserved requests count 0   (negated: all is minimised)
+    latency   largest predicted/limit, or log2 of the latency objective in ms without limits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.case import Case
+from planner.routing import truth
+from planner.routing.problem import Method, Objective, Routing, RoutingProblem
+from planner.routing.solve import solve
+from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.question import Limit
+from planner.spec.table import PoolTable
+from planner.spec.workload import ScopedLimit, Workload
+
+LEVEL_RATIOS = (1.0, 0.7, 0.5)
+"""How much of each limit may be used, by latency level; the first is the question itself."""
+
+UNSERVED_FACTOR = 10.0
+"""An unserved request costs this many times the dearest feasible request (§3)."""
+
+WORST_RATIO = 4.0
+"""Latency ratios above this are all as bad: the search need not tell them apart."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One deployment with its routing and what it achieves, by the tables of the search."""
+
+    replicas: IntArray  # (P,)
+    level: int
+    routing: Routing
+    cost_usd_per_h: float  # rent and hosted requests, without the price of unserved load
+    quality: float
+    latency: float  # ratio to the limits, or log2 ms of the latency objective
+    violation: float  # 0 = acceptable
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """The evaluation of deployments of one case."""
+
+    case: Case
+    levels: tuple[Workload, ...]  # the workload with the limits of each latency level
+    tables: tuple[PoolTable, ...]
+    unserved_usd: float  # price of one unserved request
+
+    @property
+    def maximises_rate(self) -> bool:
+        """Returns whether the question asks how much traffic can be carried."""
+        return self.case.question.maximise == "rate_factor"
+
+    @property
+    def objective(self) -> Objective:
+        """Returns what the routing program of this case optimises."""
+        if self.maximises_rate:
+            return "rate_factor"
+        hosted = bool(self.case.workload.request_usd.any())
+        return "cost" if hosted and self.case.question.choose == "cheapest" else "quality"
+
+    def problem_at(self, replicas: IntArray, level: int) -> RoutingProblem:
+        """Returns the routing problem of a deployment (P,) at a latency level."""
+        return RoutingProblem(
+            workload=self.levels[level],
+            tables=self.tables,
+            replicas=replicas,
+            headroom_ratio=self.case.question.headroom_ratio,
+            objective=self.objective,
+            unserved_usd=self.unserved_usd,
+        )
+
+    def evaluate(self, replicas: IntArray, level: int = 0, method: Method = "fast") -> Evaluation:
+        """Returns what a deployment (P,) achieves at a latency level."""
+        routing = solve(self.problem_at(replicas, level), method)
+        workload = self.levels[level]
+        cost = float(self.case.space.cost_usd_per_h(replicas)) + routing.hosted_usd_per_h
+        latency = self._latency(routing)
+        return Evaluation(
+            replicas=replicas,
+            level=level,
+            routing=routing,
+            cost_usd_per_h=cost,
+            quality=routing.quality,
+            latency=latency,
+            violation=violation(workload, routing, latency, LEVEL_RATIOS[level]),
+        )
+
+    def unserved_usd_per_h(self, routing: Routing) -> float:
+        """Returns the price in $/h of what a routing leaves unserved."""
+        lost_rps = float(routing.unserved @ self.case.workload.rate_rps)
+        return lost_rps * 3600.0 * self.unserved_usd
+
+    def _latency(self, routing: Routing) -> float:
+        workload = self.levels[0]
+        shares, loads = routing.shares, routing.loads
+        if not shares.any():
+            return WORST_RATIO if workload.limits else 30.0
+        if workload.limits:
+            worst = max(
+                _finite(truth.limit_value(workload, self.tables, loads, shares, scoped))
+                / scoped.limit.at_most_ms
+                for scoped in workload.limits
+            )
+            return min(worst, WORST_RATIO)
+        scoped = latency_objective(self.case, 1.0)
+        value = _finite(truth.limit_value(workload, self.tables, loads, shares, scoped))
+        return float(np.log2(min(max(value, 1e-3), 1e9)))
+
+
+def _finite(value: float) -> float:
+    """Returns a latency in ms: 0 when nothing is served, a day when beyond the tables."""
+    return 0.0 if np.isnan(value) else min(value, 86_400_000.0)
+
+
+def make_objectives(case: Case, tables: Sequence[PoolTable] | None = None) -> Objectives:
+    """Returns the evaluation of a case, with tables at the traffic's own mix unless given."""
+    levels = [case.workload.with_limits_scaled(ratio) for ratio in LEVEL_RATIOS]
+    if not case.workload.limits:
+        base = _middle_ms(case, case.tables())
+        targets = [latency_objective(case, base * ratio) for ratio in LEVEL_RATIOS[1:]]
+        levels[1:] = [replace(case.workload, limits=(target,)) for target in targets]
+    exact_at = [scoped for level in levels for scoped in level.limits]
+    made = tuple(tables) if tables is not None else case.tables(limits=exact_at)
+    return Objectives(case, tuple(levels), made, _unserved_usd(case, made))
+
+
+def exact_limits(objectives: Objectives) -> list[ScopedLimit]:
+    """Returns the limits of every level: where re-tabulated exceedances must stay exact."""
+    return [scoped for level in objectives.levels for scoped in level.limits]
+
+
+def latency_objective(case: Case, at_most_ms: float) -> ScopedLimit:
+    """Returns the question's latency objective as a limit over all traffic."""
+    wanted = case.question.latency_objective
+    limit = Limit(metric=wanted.metric, statistic=wanted.statistic, at_most_ms=at_most_ms)
+    return ScopedLimit(None, limit)
+
+
+def violation(workload: Workload, routing: Routing, latency: float, allowed: float) -> float:
+    """Returns how far a routing misses what a plan must keep; 0 = nothing missed.
+
+    The sum of relative misses: unserved traffic, limits, quality floors.
+    """
+    missed = float(routing.unserved @ workload.weights)
+    if workload.limits:
+        missed += max(0.0, latency / allowed - 1.0 - 1e-6)
+    served = np.maximum(1.0 - routing.unserved, 1e-12)
+    per_class = np.where(routing.shares > 0, routing.shares * workload.quality, 0.0).sum(axis=1)
+    if workload.quality_at_least is not None:
+        missed += max(0.0, workload.quality_at_least - routing.quality - 1e-9)
+    floors = np.nan_to_num(workload.class_quality_at_least)
+    missed += float(np.maximum(0.0, floors - per_class / served - 1e-9).sum())
+    if missed <= 0 and not routing.feasible:
+        missed = 1e-3  # a limit is missed by less than the figures above can tell
+    return missed
+
+
+def _middle_ms(case: Case, tables: Sequence[PoolTable]) -> float:
+    """Returns the latency objective in ms of the median pool at half load: a natural yardstick."""
+    wanted = case.question.latency_objective
+    found = []
+    for table in tables:
+        if table.has_latency:
+            at = table.statistic_ms(wanted.metric, wanted.statistic)[:, table.loads.size // 2]
+            found.append(float(np.nan_to_num(at) @ table.mix))
+    return float(np.median(found)) if found else 1000.0
+
+
+def _unserved_usd(case: Case, tables: Sequence[PoolTable]) -> float:
+    """Returns the price of one unserved request: ten times the dearest feasible one."""
+    each = np.array(
+        [
+            float(case.space.cost_usd_per_h(np.eye(len(tables), dtype=np.int64)[p]))
+            for p in range(len(tables))
+        ]
+    )
+    dearest = 0.0
+    for p, table in enumerate(tables):
+        work = np.nan_to_num(table.work_s) * case.workload.allowed[:, p]
+        own = each[p] * float(work.max()) / 3600.0 / max(table.max_load, 1e-9)
+        dearest = max(dearest, own, float(case.workload.request_usd[:, p].max()))
+    return UNSERVED_FACTOR * max(dearest, 1e-9)
+
+
+def features(objectives: Objectives) -> Callable[[IntArray], FloatArray]:
+    """Returns the surrogate's view of points (n, P + 1): per model log capacity and speed, cost, level.
+
+    Raw replica counts say little about quality; what counts is how much traffic each model can
+    carry and how fast (MOBO on engineered features needs a third of the evaluations).
+    """
+    case = objectives.case
+    names = sorted({profile.pool.scored_as for profile in case.pools})
+    member = np.array([[p.pool.scored_as == name for p in case.pools] for name in names], float)
+    capacity = np.zeros(len(case.pools))
+    slowness = np.zeros(len(case.pools))
+    for p, table in enumerate(objectives.tables):
+        work = float(np.nan_to_num(table.work_s) @ table.mix)
+        capacity[p] = table.max_load / work if work > 0 else 0.0
+        if table.has_latency:
+            base = np.nan_to_num(table.mean_ms["e2e"][:, 0])
+            slowness[p] = np.log(max(float(base @ table.mix), 1e-3))
+
+    def view(points: IntArray) -> FloatArray:
+        replicas, level = points[:, :-1], points[:, -1:]
+        carried = replicas * capacity  # (n, P) req/s
+        by_model = carried @ member.T
+        speed = (carried * slowness) @ member.T / np.maximum(by_model, 1e-9)
+        total = case.workload.total_rps
+        cost = case.space.cost_usd_per_h(replicas)[:, None]
+        return np.column_stack([np.log1p(8.0 * by_model / total), speed, cost, level])
+
+    return view

@@ -1,0 +1,253 @@
+"""A plan as a person reads it: what to rent, what goes where, what it costs, what limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Console
+
+from planner.report.console import (
+    RenderableType,
+    bullet,
+    heading,
+    indented,
+    line,
+    plain,
+    show,
+    table,
+)
+from planner.report.figures import count, ms, number, percent, quality, share, usd
+from planner.spec.plan import FrontPoint, LatencyFigure, Plan, Predicted
+
+HOURS_PER_MONTH = 730.0
+BINDS = 0.995  # a limit used by this much binds
+N_FRONT_ROWS = 7
+POOL_WIDTH = 30  # columns that a pool's name may take beside the classes
+CLASS_WIDTH = 16
+
+
+def render_plan(plan: Plan, console: Console) -> None:
+    """Writes what a person wants to know of a plan, section by section."""
+    show(_sections(plan, console.width), console)
+
+
+def _sections(plan: Plan, width: int) -> Iterator[RenderableType]:
+    yield line(plan.title, "bold")
+    yield line(_summary(plan.predicted))
+    if not plan.complete:
+        yield line("NOT COMPLETE: the search was interrupted, a better plan may exist.", "yellow")
+    yield from _rent(plan)
+    yield from _routes(plan, width)
+    yield from _cost(plan)
+    yield from _latency(plan)
+    yield from _front(plan.front)
+    yield from _why(plan)
+    yield from _provenance(plan)
+
+
+def _summary(predicted: Predicted) -> str:
+    parts = [f"{number(predicted.rate_rps)} requests/s planned"]
+    if predicted.rate_factor is not None:
+        parts.append(f"{predicted.rate_factor:.3f} times the stated traffic")
+    parts += [f"{usd(predicted.cost_usd_per_h)} per hour", f"quality {quality(predicted.quality)}"]
+    if predicted.latency_ratio is not None:
+        parts.append(f"tightest limit used to {percent(predicted.latency_ratio)}")
+    return ", ".join(parts)
+
+
+def _rent(plan: Plan) -> Iterator[RenderableType]:
+    yield heading("What to rent")
+    made = table(["pool", "GPU"], ["replicas", "GPUs", "$/h", "load"], [""])
+    figures = {f.pool: f for f in plan.predicted.pools}
+    for row in plan.deployment:
+        figure = figures.get(row.pool)
+        made.add_row(
+            "",
+            row.pool,
+            row.gpu or "hosted",
+            str(row.replicas),
+            f"{row.n_gpus:g}",
+            f"{row.usd_per_h:,.2f}",
+            percent(figure.utilisation_ratio if figure else None, 0),
+            "extrapolated" if figure and figure.extrapolated else "",
+        )
+    n_replicas = sum(row.replicas for row in plan.deployment)
+    n_gpus = sum(row.n_gpus for row in plan.deployment)
+    rent = sum(row.usd_per_h for row in plan.deployment)
+    made.add_row("", "together", "", str(n_replicas), f"{n_gpus:g}", f"{rent:,.2f}", "", "")
+    yield made
+
+
+def _routes(plan: Plan, width: int) -> Iterator[RenderableType]:
+    """Yields the shares as pools x classes, in as many blocks as the width asks for."""
+    yield heading("Where traffic goes (share of each class)")
+    shares = {(r.class_name, r.pool): r.share for r in plan.routing}
+    classes = list(dict.fromkeys(r.class_name for r in plan.routing))
+    pools = list(
+        dict.fromkeys((*(d.pool for d in plan.deployment), *(r.pool for r in plan.routing)))
+    )
+    rates = {f.pool: f.rate_rps for f in plan.predicted.pools}
+    for block in _blocks(classes, width - 3 - POOL_WIDTH - 10):
+        made = table(["pool"], [*(name[:CLASS_WIDTH] for name in block), "req/s"])
+        for pool in pools:
+            cells = [share(shares.get((name, pool), 0.0)) for name in block]
+            made.add_row("", pool, *cells, number(rates.get(pool)))
+        means = [quality(plan.predicted.class_quality.get(name)) for name in block]
+        made.add_row("", "quality", *means, "", style="italic")
+        yield made
+
+
+def _blocks(classes: Sequence[str], width: int) -> Iterator[list[str]]:
+    """Yields runs of classes whose columns fit into a width."""
+    block: list[str] = []
+    used = 0
+    for name in classes:
+        need = min(max(len(name), 7), CLASS_WIDTH) + 2
+        if block and used + need > width:
+            yield block
+            block, used = [], 0
+        block.append(name)
+        used += need
+    yield block
+
+
+def _cost(plan: Plan) -> Iterator[RenderableType]:
+    yield heading("What it costs")
+    predicted = plan.predicted
+    text = f"{usd(predicted.cost_usd_per_h)} per hour, "
+    text += f"{usd(predicted.cost_usd_per_h * HOURS_PER_MONTH)} per month (730 h)"
+    if predicted.usd_per_million_output_tokens is not None:
+        text += f", {usd(predicted.usd_per_million_output_tokens)} per million output tokens"
+    yield bullet(text)
+    bound = plan.bound
+    if bound is not None:
+        proof = f"proved by {bound.method}: {bound.objective} is {number(bound.value)}, the best "
+        proof += f"possible is {number(bound.best_possible)} (gap {percent(bound.gap_ratio, 2)})"
+        yield bullet(proof)
+
+
+def _latency(plan: Plan) -> Iterator[RenderableType]:
+    """Yields the limited statistics against their limits, then those of all traffic."""
+    figures = plan.predicted.latency
+    limited = [f for f in figures if f.at_most_ms is not None]
+    other = [f for f in figures if f.at_most_ms is None and f.class_name is None]
+    common = _common_origin([*limited, *other])
+    unit = f"ms, {common}" if common else "ms"
+    if limited:
+        yield heading(f"Limits: predicted against allowed ({unit})")
+        made = table(["limit"], ["predicted", "band", "allowed", "used"], [""])
+        for f in limited:
+            used = f.ms / (f.at_most_ms or 1.0)
+            cells = [ms(f.ms), _band(f), ms(f.at_most_ms), percent(used, 0)]
+            made.add_row("", _label(f), *cells, ", ".join(_notes(f, used, common)))
+        yield made
+    if other:
+        yield heading(f"Latency of all traffic ({unit})")
+        made = table(["statistic"], ["predicted", "band"], [""])
+        for f in other:
+            made.add_row("", _label(f), ms(f.ms), _band(f), "" if common else f.origin)
+        yield made
+    if limited or other:
+        yield indented("band: how far off the prediction may be, by the fit of the measurements")
+
+
+def _label(figure: LatencyFigure) -> str:
+    scope = f" of {figure.class_name}" if figure.class_name else ""
+    return f"{figure.statistic} {figure.metric}{scope}"
+
+
+def _band(figure: LatencyFigure) -> str:
+    return f"{ms(figure.low_ms)} to {ms(figure.high_ms)}"
+
+
+def _notes(figure: LatencyFigure, used: float, common: str | None) -> Iterator[str]:
+    """Yields what is to be said about a limit: missed, binding, how it is known."""
+    if used > 1 + 1e-6:
+        yield "MISSED"
+    elif used >= BINDS:
+        yield "binds"
+    if common is None:
+        yield figure.origin
+
+
+def _common_origin(figures: Sequence[LatencyFigure]) -> str | None:
+    """Returns the origin that all figures share, None when they differ (§8)."""
+    origins = {f.origin for f in figures}
+    return origins.pop() if len(origins) == 1 else None
+
+
+def _front(front: Sequence[FrontPoint]) -> Iterator[RenderableType]:
+    """Yields a few alternatives around the chosen point, which is marked, and their pools."""
+    if len(front) < 2:
+        return
+    points = sorted(front, key=lambda p: (p.cost_usd_per_h, -p.quality))
+    rows = _few(points)
+    yield heading(f"The choice ({len(rows)} of {len(points)} best deployments, > is this plan)")
+    by_ratio = any(p.latency_ratio is not None for p in points)
+    by_rate = any(p.rate_factor is not None for p in points)
+    numbers = ["$/h", "quality", "limits used" if by_ratio else "latency ms"]
+    made = table([], numbers + (["x traffic"] if by_rate else []), ["replicas"])
+    names = {
+        pool: _letters(i) for i, pool in enumerate(sorted({k for p in rows for k in p.deployment}))
+    }
+    for p in rows:
+        latency = percent(p.latency_ratio, 0) if by_ratio else ms(p.latency_ms)
+        cells = [f"{p.cost_usd_per_h:,.2f}", quality(p.quality), latency]
+        cells += [number(p.rate_factor)] if by_rate else []
+        replicas = " ".join(f"{n}{names[pool]}" for pool, n in sorted(p.deployment.items()))
+        made.add_row(">" if p.chosen else "", *cells, replicas, style="bold" if p.chosen else "")
+    yield made
+    for pool, letters in names.items():
+        yield indented(pool, f"   {letters}")
+
+
+def _letters(index: int) -> str:
+    """Returns a short name: A to Z, then AA, AB, ..."""
+    before, last = divmod(index, 26)
+    return ("" if before == 0 else _letters(before - 1)) + chr(ord("A") + last)
+
+
+def _few(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """Returns at most N_FRONT_ROWS points: both ends, the chosen one, the rest evenly between."""
+    n = len(points)
+    if n <= N_FRONT_ROWS:
+        return list(points)
+    keep = {round(i * (n - 1) / (N_FRONT_ROWS - 1)) for i in range(N_FRONT_ROWS)}
+    chosen = next((i for i, p in enumerate(points) if p.chosen), None)
+    if chosen is not None and chosen not in keep:
+        inner = sorted(keep - {0, n - 1}, key=lambda i: abs(i - chosen))
+        keep = (keep - {inner[0]}) | {chosen}
+    return [points[i] for i in sorted(keep)]
+
+
+def _why(plan: Plan) -> Iterator[RenderableType]:
+    if plan.why:
+        yield heading("Why")
+        yield from (bullet(sentence) for sentence in plan.why)
+
+
+def _provenance(plan: Plan) -> Iterator[RenderableType]:
+    made, predicted = plan.provenance, plan.predicted
+    yield heading("Where this comes from")
+    marks = _marks(
+        (
+            predicted.origin != "measured",
+            f"the least certain input is {predicted.origin}, not measured",
+        ),
+        (any(p.extrapolated for p in predicted.pools), "some loads lie outside what was measured"),
+        (
+            predicted.mix_shift_ratio > 0.005,
+            f"class mixes differ by {percent(predicted.mix_shift_ratio)} from those of the tables",
+        ),
+    )
+    for mark in marks:
+        yield bullet(mark)
+    yield bullet(
+        f"rb {plain(made.rb_version)}, method {made.method}, effort {made.effort}, "
+        f"seed {made.seed}, {count(made.n_evaluations, 'deployment')} evaluated, "
+        f"{count(len(made.inputs), 'input')}"
+    )
+
+
+def _marks(*marks: tuple[bool, str]) -> Iterable[str]:
+    return [text for holds, text in marks if holds]

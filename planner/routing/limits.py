@@ -1,0 +1,87 @@
+"""Limits at given loads: rows that are exact at one load per pool, and the local search on them.
+
+Notation: see case.py and program.py; r0_a a load per replica, x0_j shares.
+
+At fixed loads the limit of any scope is linear, and conservative while no load passes r0:
+    limit:<l>   sum_e t_e (F_e(r0) / b_l - 1) x_j  <=  0,     0 <= r_a <= r0_a
+Around a routing (x0, r0) the same row to first order in shares and loads:
+    limit:<l>   sum_e t_e (F_e(r0) / b_l - 1) x_j + sum_a D_la (r_a - r0_a)  <=  0
+    D_la = sum_{e of l, a} t_e x0_j F'_e(r0) / b_l,      |r_a - r0_a| <= step_a
+The search goes back and forth: a first-order step finds better loads, the program at those loads
+finds a routing that truly keeps the limits there. Each accepted routing is better than the last.
+The duals of the first-order program at the end are the prices of limits and loads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.routing.case import Case, at_load
+from planner.routing.program import Built, Point, build, solve_built
+from planner.spec.arrays import FloatArray
+
+BETTER = 1e-7  # a step has to gain this much to count
+FIRST_STEP_RATIO = 0.2  # of the cap
+SHORTER = 0.3
+PRICE_STEP_RATIO = 0.02
+
+
+def at_loads(case: Case, load: FloatArray, final: bool = False) -> Point:
+    """Returns the optimal routing with no load above `load` (A,) and latencies taken there."""
+    built = build(case, load)
+    value, _ = at_load(case, case.figures.worst, load)
+    _add_limits(case, built, value)
+    return solve_built(case, built, final)
+
+
+def around(case: Case, start: Point, step: FloatArray) -> Point:
+    """Returns the optimum of the first-order program around a routing, loads within step (A,)."""
+    f, r0 = case.figures, start.loads
+    built = build(case, np.minimum(r0 + step, case.room), np.maximum(r0 - step, 0.0))
+    value, slope = at_load(case, f.worst, r0)
+    slot = case.column_slot[f.column]
+    effect = f.traffic * start.shares[f.column] * slope / f.bound[f.limit]
+    by_load = np.zeros((f.n, case.n_slots))
+    np.add.at(by_load, (f.limit, slot), effect)
+    _add_limits(case, built, value, by_load, by_load @ r0)
+    return solve_built(case, built)
+
+
+def improve(case: Case, start: Point, n_rounds: int) -> Point:
+    """Returns the best routing found from a routing on; never a worse one than the start."""
+    best = start
+    step = FIRST_STEP_RATIO * case.cap
+    for _ in range(n_rounds):
+        ahead = around(case, best, step)
+        if not ahead.solution.solved or ahead.value <= best.value + BETTER:
+            break
+        trial = at_loads(case, np.minimum(ahead.loads, case.cap))
+        if trial.value > best.value + BETTER:
+            best = trial
+        else:
+            step = step * SHORTER
+    return best
+
+
+def priced(case: Case, point: Point) -> Point:
+    """Returns the first-order optimum close to a routing: its duals are the prices there."""
+    close = around(case, point, PRICE_STEP_RATIO * case.cap)
+    return close if close.solution.solved else point
+
+
+def _add_limits(
+    case: Case,
+    built: Built,
+    value: FloatArray,
+    by_load: FloatArray | None = None,
+    upper: FloatArray | float = 0.0,
+) -> None:
+    """Adds one row per limit for entry figures (E,) and, where given, effects of the loads."""
+    f = case.figures
+    if not f.n:
+        return
+    entries = [(f.limit, built.shares[f.column], f.traffic * (value / f.bound[f.limit] - 1.0))]
+    if by_load is not None:
+        limit, slot = np.nonzero(by_load)
+        entries.append((limit, built.loads[slot], by_load[limit, slot]))
+    built.program.add_rows("limit", f.n, entries, upper=upper)

@@ -1,0 +1,226 @@
+"""solve: the routing of one deployment, fast (inside a search) or exact (with a proof).
+
+no limits            one linear program: exact
+limits over all      one linear program at the tables' mix (convex.py); if the routing misses a
+traffic only         limit in the even-split truth, the local search of limits.py repairs it
+limits of a class    fast: tiers mixed within pools for a start (tiers.py), then the local search
+                     exact: the integer program over tiers, then the local search from there;
+                     the bound is that of the relaxed tiers
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.routing.case import Case, excess, prepare
+from planner.routing.convex import conservative, optimistic, solve_convex
+from planner.routing.limits import at_loads, improve, priced
+from planner.routing.prices import prices
+from planner.routing.problem import Method, Routing, RoutingProblem, RoutingStatus
+from planner.routing.program import UNSERVED_TOLERANCE, Point, at_caps
+from planner.routing.tiers import (
+    best_tiers,
+    conservative_figures,
+    optimistic_figures,
+    split_tiers,
+    start_loads,
+    tier_loads,
+    tiers_above,
+)
+from planner.routing.truth import LIMIT_TOLERANCE
+from planner.spec.arrays import FloatArray
+
+FAST_TIERS = 8
+FAST_STARTS = 2
+FAST_ROUNDS = 4
+START_RATIOS = (0.35, 0.6, 0.9)  # of the caps
+EXACT_ROUNDS = 20
+SOLVE_GAP_RATIO = 2e-3
+SOLVE_NODES = 200_000
+BOUND_TIERS = 60  # over all pools: few pools get finer tiers for their bound
+OPTIMAL_GAP_RATIO = 1e-6
+SMALLEST_RATE_FACTOR = 1e-9
+SMALLEST_SHARE = 1e-9
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A routing with where its prices and proofs come from."""
+
+    point: Point
+    priced: Point
+    tier_loads: FloatArray  # (A,)
+    bound: float | None = None
+    solve_gap: float = 0.0  # absolute, in units of the objective
+    envelope_gap_ratio: float = 0.0
+
+
+def solve(problem: RoutingProblem, method: Method = "fast") -> Routing:
+    """Returns the best routing of the deployment; shares are raw, not rounded.
+
+    Never raises for a deployment that cannot serve its workload: what is left is `unserved`, and
+    `feasible` and `status` say so.
+    """
+    case = prepare(problem)
+    scopes = [scoped.class_name for scoped in case.figures.limits]
+    if not scopes or not case.work.size:
+        answer = _unlimited(case)
+    elif any(scope is not None for scope in scopes):
+        answer = _by_tiers(case) if method == "fast" else _by_integer_tiers(case)
+    else:
+        answer = _convex(case, method)
+    return _routing(case, answer)
+
+
+def _unlimited(case: Case) -> Answer:
+    """Returns the optimum without limits; the program is its own proof."""
+    point = at_caps(case)
+    return Answer(point, point, case.cap, point.value)
+
+
+def _convex(case: Case, method: Method) -> Answer:
+    """Returns the optimum at the tables' mix, repaired where the truth differs from it.
+
+    Exact also uses up what the majorants left, and adds the bound of the lower hulls. A routing
+    beyond that bound has left the tables' mix: then nothing is proved.
+    """
+    segments = conservative(case)
+    point = solve_convex(case, segments)
+    answer = Answer(point, priced(case, point), point.loads)
+    missed = not point.solution.solved or _misses(case, point)
+    if missed or method == "exact":
+        n_rounds = FAST_ROUNDS if method == "fast" else EXACT_ROUNDS
+        start = at_loads(case, np.minimum(point.loads, case.cap))
+        better = _settled(case, improve(case, start, n_rounds))
+        answer = better if missed or better.point.value > point.value else answer
+    if method == "exact":
+        bound = solve_convex(case, optimistic(case)).value
+        proven = bound >= answer.point.value - OPTIMAL_GAP_RATIO * abs(answer.point.value)
+        answer = replace(answer, bound=bound if proven else None)
+    return replace(answer, envelope_gap_ratio=segments.gap_ratio)
+
+
+def _by_tiers(case: Case) -> Answer:
+    """Returns a good routing under limits of classes, without a proof.
+
+    Every start costs one program; two are improved. While something stays unserved, all are: the
+    loads that serve everything need not hang together.
+    """
+    mixed, *others = [at_loads(case, loads) for loads in _starts(case)]
+    starts = [mixed, *sorted(others, key=lambda point: -point.value)]
+    best = mixed
+    for number, start in enumerate(starts):
+        if number >= FAST_STARTS and best.unserved.max() <= UNSERVED_TOLERANCE:
+            break
+        best = max(best, improve(case, start, FAST_ROUNDS), key=lambda point: point.value)
+    return _settled(case, best)
+
+
+def _starts(case: Case) -> list[FloatArray]:
+    """Returns loads per replica to start from: mixed tiers, one tier each, equal shares of caps."""
+    mixed = start_loads(case, FAST_TIERS)
+    single = tiers_above(tier_loads(case, FAST_TIERS), mixed)
+    return [mixed, single, *[ratio * case.cap for ratio in START_RATIOS]]
+
+
+def _by_integer_tiers(case: Case) -> Answer:
+    """Returns the best routing over all choices of tiers, improved further, with a bound."""
+    tiers = tier_loads(case)
+    chosen, solution = best_tiers(
+        case, conservative_figures(case, tiers), tiers, SOLVE_GAP_RATIO, SOLVE_NODES
+    )
+    finer = split_tiers(tiers, max(1, BOUND_TIERS // max(tiers.size, 1)))
+    _, relaxed = best_tiers(
+        case, optimistic_figures(case, finer), finer, SOLVE_GAP_RATIO, SOLVE_NODES
+    )
+    starts = [at_loads(case, loads) for loads in (chosen, *_starts(case))]
+    ends = [improve(case, start, EXACT_ROUNDS) for start in starts]
+    best = max(ends, key=lambda point: point.value)
+    left = (solution.bound - solution.objective) + (relaxed.bound - relaxed.objective)
+    return replace(_settled(case, best), bound=relaxed.bound, solve_gap=left)
+
+
+def _settled(case: Case, best: Point) -> Answer:
+    """Returns the answer of a routing, with everything settled that the objective leaves open."""
+    final = at_loads(case, best.loads, final=True)
+    if final.value < best.value - 1e-6 * max(1.0, abs(best.value)):
+        final = best
+    return Answer(final, priced(case, final), best.loads)
+
+
+def _misses(case: Case, point: Point) -> bool:
+    """Returns whether a limit is missed in the even-split truth."""
+    over = excess(case, point.shares, point.loads)
+    return bool((over > LIMIT_TOLERANCE).any())
+
+
+def _routing(case: Case, answer: Answer) -> Routing:
+    """Returns an answer in terms of classes and pools."""
+    point, workload = answer.point, case.problem.workload
+    shares, unserved, factor = _normalised(case, point)
+    loads, tier = np.zeros(workload.n_pools), np.zeros(workload.n_pools)
+    loads[case.pools], tier[case.pools] = point.loads, answer.tier_loads
+    mean_quality = float(np.nansum(case.weight[:, None] * np.nan_to_num(workload.quality) * shares))
+    usd_per_s = float((workload.rate_rps[:, None] * workload.request_usd * shares).sum()) * factor
+    all_served = bool(unserved.max() <= UNSERVED_TOLERANCE) and point.solution.solved
+    misses = point.solution.solved and _misses(case, point)
+    gap, solve_gap = _gaps(answer) if all_served else (None, None)
+    return Routing(
+        shares=shares,
+        unserved=unserved,
+        loads=loads,
+        quality=mean_quality,
+        hosted_usd_per_h=usd_per_s * 3600.0,
+        rate_factor=factor,
+        prices=prices(case, answer.priced),
+        feasible=all_served and not misses,
+        status=_status(case, answer, all_served, misses),
+        tier_loads=tier,
+        bound=None if gap is None else _objective(case, answer.bound or 0.0),
+        gap_ratio=gap,
+        solve_gap_ratio=solve_gap,
+        tier_gap_ratio=None if gap is None or solve_gap is None else max(0.0, gap - solve_gap),
+        envelope_gap_ratio=answer.envelope_gap_ratio,
+    )
+
+
+def _normalised(case: Case, point: Point) -> tuple[FloatArray, FloatArray, float]:
+    """Returns shares (C, P) of the served rate, unserved (C,), and the rate factor."""
+    if point.rate_factor <= SMALLEST_RATE_FACTOR:
+        return case.spread(np.zeros_like(point.shares)), np.ones(case.n_classes), 0.0
+    shares = np.where(point.shares > SMALLEST_SHARE * point.rate_factor, point.shares, 0.0)
+    by_class = np.bincount(case.column_class, shares, minlength=case.n_classes)
+    kept = np.where(point.unserved > UNSERVED_TOLERANCE, point.unserved, 0.0)
+    unserved = np.where(by_class > 0, kept, 1.0)
+    to_one = (1.0 - unserved) / np.where(by_class > 0, by_class, 1.0)
+    return case.spread(shares * to_one[case.column_class]), unserved, point.rate_factor
+
+
+def _objective(case: Case, value: float) -> float:
+    """Returns a program's value as quality, USD per hour or rate factor."""
+    return max(0.0, -value * case.objective_unit) if case.problem.objective == "cost" else value
+
+
+def _gaps(answer: Answer) -> tuple[float | None, float | None]:
+    """Returns the whole gap and the solver's part of it, as ratios; None without a bound."""
+    if answer.bound is None or not answer.point.solution.solved:
+        return None, None
+    scale = max(abs(answer.point.value), 1e-9)
+    gap = max(0.0, answer.bound - answer.point.value) / scale
+    return gap, min(gap, answer.solve_gap / scale)
+
+
+def _status(case: Case, answer: Answer, all_served: bool, misses: bool) -> RoutingStatus:
+    """Returns the status: with a bound also whether it proves optimality or that nothing fits."""
+    if misses:
+        return "limits_missed"
+    gap, _ = _gaps(answer)
+    if all_served:
+        return "optimal" if gap is not None and gap <= OPTIMAL_GAP_RATIO else "feasible"
+    worst = np.full(case.n_classes, np.inf)  # the least that serving everything can be worth
+    np.minimum.at(worst, case.column_class, case.gain)
+    least = SMALLEST_RATE_FACTOR if case.maximises_rate else float(worst.sum())
+    proven = answer.bound is not None and answer.bound < least - 1e-9
+    return "infeasible" if proven else "unserved"

@@ -1,0 +1,159 @@
+"""Limits of one class: operating tiers (conservative values, or values for a bound).
+
+Notation: see case.py and program.py
+    k        tier of a pool: all its replicas carry at most rho_ak each                (A, T)
+    z_ak     1 if pool a runs at tier k; replicas of a pool share its load evenly, so a pool has one
+    x_jk     share of class c_j that goes to its pool at tier k
+    F_ek     figure of entry e at tier k
+
+The program
+    serve, load, quality, quality:<class> as in program.py with x_j = sum_k x_jk
+    tier:<pool>:<k>    sum_{j of a} s_j x_jk - rho_ak z_ak      <=  0
+    one:<pool>         sum_k z_ak                               <=  1
+    use:<j>:<k>        x_jk - most_jk z_ak                      <=  0    (with integers only)
+    limit:<l>          sum_ek t_e (F_ek / b_l - 1) x_jk         <=  0
+
+With F_ek the largest value up to rho_ak a solution keeps the limits; with the smallest value
+between rho_a,k-1 and rho_ak the program is a relaxation. The optimum lies between the two, and
+what is between them is the tier gap. With z relaxed it mixes tiers within a pool: only a start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.routing.case import Case
+from planner.routing.linear import Program, Solution, maximise, maximise_integer
+from planner.routing.program import Built, build, highest_rate_factor
+from planner.spec.arrays import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Tiered:
+    """A tier program, and where its variables are."""
+
+    program: Program
+    built: Built
+    shares: IntArray  # (J, T)
+    tier: IntArray  # (A, T)
+
+
+def tier_loads(case: Case, n_tiers: int | None = None) -> FloatArray:
+    """Returns ascending tier loads per replica, (A, T): grid loads up to the cap, and the cap.
+
+    With n_tiers that many of them; where a pool has fewer, its cap is repeated.
+    """
+    rows = []
+    for a in range(case.n_slots):
+        cap = float(case.cap[a])
+        grid = case.grid[a]
+        rows.append(np.append(grid[(grid > 0) & (grid < cap * (1.0 - 1e-9))], cap))
+    most = max((row.size for row in rows), default=1)
+    n = most if n_tiers is None else min(n_tiers, most)
+    loads = np.empty((case.n_slots, n))
+    for a, row in enumerate(rows):
+        if row.size > n:
+            loads[a] = row[np.rint(np.linspace(0, row.size - 1, n)).astype(int)]
+        else:
+            loads[a] = np.append(row, np.full(n - row.size, row[-1]))
+    return loads
+
+
+def split_tiers(tiers: FloatArray, n_parts: int) -> FloatArray:
+    """Returns the tier loads (A, T) with every step cut into equal parts, (A, T * n_parts)."""
+    below = np.concatenate([np.zeros((tiers.shape[0], 1)), tiers[:, :-1]], axis=1)
+    parts = np.arange(1, n_parts + 1) / n_parts
+    finer = below[:, :, None] + (tiers - below)[:, :, None] * parts
+    return np.asarray(finer.reshape(tiers.shape[0], -1))
+
+
+def conservative_figures(case: Case, tiers: FloatArray) -> FloatArray:
+    """Returns the largest figure at any load up to the tier, (E, T)."""
+    return _interpolated(case, case.figures.worst, tiers)
+
+
+def optimistic_figures(case: Case, tiers: FloatArray) -> FloatArray:
+    """Returns the smallest figure between the tier below (0 for the first) and the tier, (E, T)."""
+    raw = case.figures.raw
+    below = np.concatenate([np.zeros((tiers.shape[0], 1)), tiers[:, :-1]], axis=1)
+    ends = np.minimum(_interpolated(case, raw, below), _interpolated(case, raw, tiers))
+    slot = case.column_slot[case.figures.column]
+    grid = case.grid[slot][:, None, :]
+    inside = (grid > below[slot][:, :, None]) & (grid < tiers[slot][:, :, None])
+    between = np.where(inside, raw[:, None, :], np.inf).min(axis=2, initial=np.inf)
+    return np.asarray(np.minimum(ends, between))
+
+
+def start_loads(case: Case, n_tiers: int) -> FloatArray:
+    """Returns the loads per replica of the program with tiers mixed within pools, (A,)."""
+    tiers = tier_loads(case, n_tiers)
+    tiered = _build(case, tiers, conservative_figures(case, tiers), integer=False)
+    solution = maximise(tiered.program)
+    if not solution.solved:
+        return case.cap
+    return np.minimum(_used(case, tiered, solution), case.cap)
+
+
+def tiers_above(tiers: FloatArray, loads: FloatArray) -> FloatArray:
+    """Returns the smallest of the tier loads (A, T) that is not below a load, per pool (A,)."""
+    enough = tiers >= loads[:, None] * (1.0 - 1e-9)
+    return np.asarray(tiers[np.arange(loads.size), np.argmax(enough, axis=1)])
+
+
+def best_tiers(
+    case: Case, figures: FloatArray, tiers: FloatArray, gap_ratio: float, n_nodes: int
+) -> tuple[FloatArray, Solution]:
+    """Returns tier loads chosen by the integer program, 0 for unused pools (A,), and all of it."""
+    tiered = _build(case, tiers, figures, integer=True)
+    solution = maximise_integer(tiered.program, gap_ratio, n_nodes)
+    chosen = (np.rint(solution.values[tiered.tier]) * tiers).sum(axis=1)
+    return np.where(_used(case, tiered, solution) > 1e-12, chosen, 0.0), solution
+
+
+def _used(case: Case, tiered: Tiered, solution: Solution) -> FloatArray:
+    """Returns the load per replica that a tier solution causes, (A,)."""
+    return case.loads(np.maximum(solution.values[tiered.shares], 0.0).sum(axis=1))
+
+
+def _interpolated(case: Case, values: FloatArray, loads: FloatArray) -> FloatArray:
+    """Returns entry figures (E, K) at several loads per slot (A, T), (E, T)."""
+    slot = case.column_slot[case.figures.column]
+    result = np.empty((slot.size, loads.shape[1]))
+    for a in range(case.n_slots):
+        mine = slot == a
+        low = np.clip(np.searchsorted(case.grid[a], loads[a], side="right") - 1, 0, None)
+        low = np.minimum(low, case.grid.shape[1] - 2)
+        part = (loads[a] - case.grid[a, low]) / (case.grid[a, low + 1] - case.grid[a, low])
+        mine_values = values[mine]
+        result[mine] = mine_values[:, low] * (1.0 - part) + mine_values[:, low + 1] * part
+    return result
+
+
+def _build(case: Case, tiers: FloatArray, figures: FloatArray, integer: bool) -> Tiered:
+    """Returns the tier program for entry figures (E, T) at tier loads (A, T)."""
+    n_columns, (n_slots, n_tiers) = case.work.size, tiers.shape
+    built = build(case, case.cap)
+    program, f = built.program, case.figures
+    x = program.add_columns(n_columns * n_tiers).reshape(n_columns, n_tiers)
+    z = program.add_columns(n_slots * n_tiers, 0.0, 1.0, 0.0, integer).reshape(n_slots, n_tiers)
+    j = np.repeat(np.arange(n_columns), n_tiers)
+    cell = np.arange(n_slots * n_tiers)
+    total = [(np.arange(n_columns), built.shares, 1.0), (j, x.ravel(), -1.0)]
+    program.add_rows("total", n_columns, total, lower=0.0)
+    row = (case.column_slot[:, None] * n_tiers + np.arange(n_tiers)).ravel()
+    work = np.repeat(case.work, n_tiers)
+    within = [(row, x.ravel(), work), (cell, z.ravel(), -tiers.ravel())]
+    program.add_rows("tier", cell.size, within)
+    program.add_rows("one", n_slots, [(cell // n_tiers, z.ravel(), 1.0)], upper=1.0)
+    if integer:
+        use = np.arange(j.size)
+        most = (tiers[case.column_slot] / np.maximum(case.work, 1e-12)[:, None]).ravel()
+        most = np.minimum(most, highest_rate_factor(case))
+        of = z[case.column_slot].ravel()
+        program.add_rows("use", use.size, [(use, x.ravel(), 1.0), (use, of, -most)])
+    limit = np.repeat(f.limit, n_tiers)
+    value = (f.traffic[:, None] * (figures / f.bound[f.limit, None] - 1.0)).ravel()
+    program.add_rows("limit", f.n, [(limit, x[f.column].ravel(), value)])
+    return Tiered(program, built, x, z)

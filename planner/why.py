@@ -1,0 +1,151 @@
+"""Why this plan: which limits bind, and what one replica or one GPU more or less would change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from planner.explore import Explored
+from planner.objectives import Evaluation, Objectives
+from planner.settle import Settled
+
+BINDING_RATIO = 0.97
+"""A limit of which at least this much is used is called binding."""
+
+
+def reasons(objectives: Objectives, chosen: Settled, explored: Explored) -> list[str]:
+    """Returns plain sentences: how the plan was found, what binds, what more or less would do."""
+    near = replace(objectives, tables=chosen.tables)
+    return [
+        *_found(explored),
+        *_binding(objectives, chosen),
+        *_one_less(near, chosen),
+        *_one_more(near, chosen),
+        *_cautions(objectives, chosen),
+    ]
+
+
+def _found(explored: Explored) -> list[str]:
+    n = len(explored.evaluations)
+    if explored.exhaustive:
+        return [f"all {n:,} deployments and latency levels of the box were evaluated"]
+    return [f"found by {explored.method} over {n:,} deployments of the box"]
+
+
+def _binding(objectives: Objectives, chosen: Settled) -> list[str]:
+    score, question = chosen.score, objectives.case.question
+    found = []
+    for f in sorted(score.figures, key=lambda f: -f.ratio):
+        if f.at_most_ms is not None and f.ratio >= BINDING_RATIO:
+            found.append(
+                f"{f.label} binds: {_seconds(f.ms)} of {_seconds(f.at_most_ms)} ({f.ratio:.1%})"
+            )
+    tightest = max((f for f in score.figures if f.at_most_ms), key=lambda f: f.ratio, default=None)
+    if not found and tightest is not None:
+        found.append(
+            f"no latency limit binds; the tightest is {tightest.label} at {tightest.ratio:.1%}"
+        )
+    full = [
+        name
+        for name, used, n in zip(
+            objectives.case.space.pool_names, score.utilisation, chosen.replicas, strict=True
+        )
+        if n > 0 and used >= (1 - question.headroom_ratio) * 0.999
+    ]
+    if full:
+        keep = f"{question.headroom_ratio:.0%} headroom"
+        found.append(f"at their capacity less {keep}: {', '.join(full)}")
+    floor = question.quality_at_least
+    if floor is not None:
+        found.append(f"quality is {score.quality - floor:+.4f} from its floor of {floor:g}")
+    return found
+
+
+def _one_less(objectives: Objectives, chosen: Settled) -> list[str]:
+    """Returns what breaks, or is saved, without one replica of each pool."""
+    case = objectives.case
+    found = []
+    for p in np.flatnonzero(chosen.replicas > case.space.lower).tolist():
+        fewer = chosen.replicas.copy()
+        fewer[p] -= 1
+        if not fewer.any():
+            continue
+        e = objectives.evaluate(fewer)
+        name = case.space.pool_names[p]
+        if e.violation <= 0:
+            saved = chosen.cost_usd_per_h - e.cost_usd_per_h
+            found.append(
+                f"one {name} less might do and save {saved:.2f} $/h, at quality {e.quality:.4f}"
+            )
+        else:
+            found.append(f"one {name} less will not do: {_shortfall(objectives, e)}")
+    return found
+
+
+def _shortfall(objectives: Objectives, e: Evaluation) -> str:
+    """Returns what a deployment misses first: traffic, then limits, then quality."""
+    workload = objectives.case.workload
+    lost = float(e.routing.unserved @ workload.weights)
+    if lost > 1e-6:
+        return f"{lost:.1%} of the traffic has no place within the limits"
+    if workload.limits and e.latency > 1.0 + 1e-6:
+        return f"a latency limit is missed by {e.latency - 1:.1%}"
+    floor = workload.quality_at_least
+    if floor is not None and e.quality < floor:
+        return f"quality falls to {e.quality:.4f}, floor {floor:g}"
+    return "a limit or a floor of a class is missed"
+
+
+def _one_more(objectives: Objectives, chosen: Settled) -> list[str]:
+    """Returns what one more replica on each kind of GPU would buy at best."""
+    case = objectives.case
+    found = []
+    for gpu in case.space.offers:
+        best: Evaluation | None = None
+        name = ""
+        for p, pool in enumerate(case.space.pool_names):
+            more = chosen.replicas.copy()
+            more[p] += 1
+            if case.space.gpu_of[p] != gpu or not case.space.admits(more):
+                continue
+            e = objectives.evaluate(more)
+            if e.violation <= 0 and (best is None or _gain(e) > _gain(best)):
+                best, name = e, pool
+        if best is None:
+            continue
+        extra = best.cost_usd_per_h - chosen.cost_usd_per_h
+        if objectives.maximises_rate:
+            gain = f"carries {best.routing.rate_factor:.3f} times the traffic"
+        else:
+            gain = f"quality {best.quality - chosen.score.quality:+.4f}"
+        found.append(f"best single addition on {gpu}: one {name} for {extra:.2f} $/h, {gain}")
+    return found
+
+
+def _cautions(objectives: Objectives, chosen: Settled) -> list[str]:
+    """Returns what the reader should doubt: extrapolation, estimates, wide bands."""
+    found = []
+    names = objectives.case.space.pool_names
+    beyond = [n for n, e in zip(names, chosen.score.extrapolated, strict=True) if e]
+    if beyond:
+        found.append(f"outside the measured loads: {', '.join(beyond)} (band widened)")
+    at_risk = [
+        f.label
+        for f in chosen.score.figures
+        if f.at_most_ms is not None and f.ms <= f.at_most_ms < f.high_ms
+    ]
+    if at_risk:
+        found.append(f"the error band reaches beyond the limit of: {', '.join(at_risk)}")
+    estimated = sorted({f.metric for f in chosen.score.figures if f.origin == "estimated"})
+    if estimated:
+        found.append(f"estimated, not measured in the open loop: {', '.join(estimated)}")
+    return found
+
+
+def _gain(e: Evaluation) -> tuple[float, float]:
+    return e.routing.rate_factor, e.quality
+
+
+def _seconds(ms: float) -> str:
+    return f"{ms / 1000:.2f} s" if ms >= 1000 else f"{ms:.0f} ms"
