@@ -99,6 +99,10 @@ def predicted(case: Case, settled: Settled) -> Predicted:
     used = [f.origin for f in score.figures if f.at_most_ms is not None or f.class_name is None]
     return Predicted(
         rate_rps=round(workload.total_rps * factor, 6),
+        class_rps={
+            name: round(float(rate) * factor, 6)
+            for name, rate in zip(workload.class_names, workload.rate_rps, strict=True)
+        },
         rate_factor=round(factor, 6) if case.question.maximise == "rate_factor" else None,
         cost_usd_per_h=round(settled.cost_usd_per_h, MONEY_DIGITS),
         usd_per_million_output_tokens=_per_million(settled.cost_usd_per_h, tokens_per_h),

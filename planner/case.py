@@ -113,10 +113,8 @@ def _enough(question: Question, workload: Workload, models: Sequence[LatencyMode
         return np.full(len(models), 10**6, dtype=np.int64)
     enough = np.zeros(len(models), dtype=np.int64)
     for p, model in enumerate(models):
-        load = sum(
-            float(rate) * model.work_s(row[p])
-            for rate, row in zip(workload.rate_rps, workload.shapes, strict=True)
-            if row[p] is not None
-        )
+        shapes = [row[p] for row in workload.shapes]
+        rated = zip(workload.rate_rps.tolist(), shapes, strict=True)
+        load = sum(rate * model.work_s(shape) for rate, shape in rated if shape is not None)
         enough[p] = max(1, int(np.ceil(min(load / IDLE_LOAD, 1e6)))) if load > 0 else 0
     return enough

@@ -1,7 +1,7 @@
 """Which deployments to look at: the search problem of a case, and the methods by effort.
 
-auto        every point where the box is small enough for the effort; otherwise Bayesian
-            optimisation (with the `plan` extra) to find where the front is, Pareto local search
+auto        every point where the box is small enough for the effort; otherwise, from the
+            seeds of the joint program (exact/), Bayesian optimisation (with the `plan` extra) to find where the front is, Pareto local search
             from there, because one evaluation costs milliseconds here, and a last local
             search that narrows in on the kind of answer that was asked for
 mobo        Bayesian optimisation alone, as in BOute (arXiv 2602.10729) but on engineered features
@@ -20,6 +20,8 @@ from typing import Literal
 import numpy as np
 
 from planner.errors import InputError
+from planner.exact.joint import Objective as JointObjective
+from planner.exact.seeds import seeds
 from planner.objectives import Evaluation, Objectives, features
 from planner.search import enumeration, local_search, mobo, random_search
 from planner.search.problem import Box, Outcome, Problem, Progress, Trials
@@ -39,6 +41,7 @@ NAMES = {"random": "random search", "local": "local search", "mobo": "Bayesian o
 class Budget:
     """How many evaluations an effort may take (never seconds: the answer must not depend on them)."""
 
+    seeds: int  # quality floors for which the joint program gives a start
     mobo: int
     local: int
     focus: int  # around the kind of answer that the question asks for
@@ -46,9 +49,9 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget(mobo=40, local=200, focus=200, enumerate=600),
-    "standard": Budget(mobo=120, local=1_500, focus=1_000, enumerate=4_000),
-    "thorough": Budget(mobo=240, local=6_000, focus=4_000, enumerate=20_000),
+    "quick": Budget(seeds=4, mobo=40, local=160, focus=160, enumerate=600),
+    "standard": Budget(seeds=8, mobo=120, local=1_500, focus=1_000, enumerate=4_000),
+    "thorough": Budget(seeds=16, mobo=240, local=6_000, focus=4_000, enumerate=20_000),
 }
 
 
@@ -155,7 +158,24 @@ def explore(
         n = budget.mobo if method == "mobo" else budget.local + budget.focus
         trials = searches[method](problem, n, seed, first, on_trial)
         return _explored(memo, trials, NAMES[method])
-    return _in_stages(objectives, memo, problem, budget, seed, first, on_trial)
+    begin = [*start, *seeds_of(objectives, budget.seeds)]
+    return _in_stages(
+        objectives, memo, problem, budget, seed, _level_zero(problem, begin), on_trial
+    )
+
+
+def seeds_of(objectives: Objectives, n_front: int) -> list[IntArray]:
+    """Returns deployments (P,) from the joint program of replicas and shares, best first.
+
+    Its operating tiers are coarse, so these are where a search starts, not where it ends.
+    """
+    case = objectives.case
+    wanted: JointObjective = "quality" if case.question.choose == "best_quality" else "cost"
+    if objectives.maximises_rate:
+        wanted = "rate_factor"
+    return seeds(
+        case.workload, objectives.tables, case.space, case.question.headroom_ratio, wanted, n_front
+    )
 
 
 def explore_narrowly(
@@ -201,7 +221,7 @@ def _in_stages(
     ]
     names = "local search"
     if has_torch():
-        stages.insert(0, (mobo.search, whole, budget.mobo))
+        stages.insert(0, (_mobo_in_large_batches, whole, budget.mobo))
         names = "Bayesian optimisation, then local search"
     total, done = sum(n for _, _, n in stages), 0
     trials: Trials | None = None
@@ -217,6 +237,13 @@ def _in_stages(
             break
     assert trials is not None  # there is at least one stage
     return _explored(memo, trials, names, complete=trials.complete)
+
+
+def _mobo_in_large_batches(
+    problem: Problem, n: int, seed: int, start: IntArray | None, on_trial: Progress | None
+) -> Trials:
+    """Returns the trials of Bayesian optimisation where others polish: half the fits, as good."""
+    return mobo.search(problem, n, seed, start, on_trial, n_batch=8)
 
 
 def _front_of(memo: Memo, problem: Problem) -> IntArray | None:

@@ -1,8 +1,9 @@
 """What a deployment is worth: the evaluation inside every search, and the search problem itself.
 
 A point of the search is the replicas of each pool and a latency level. The level says how much of
-the limits may be used (all, 70 %, half), so that the front also holds faster plans. At a point the
-routing program finds the best shares; unserved load is priced, never forbidden (§3):
+the limits may be used (all, 70 %, half; less where the fastest is asked for), so that the front
+also holds faster plans. At a point the routing program finds the best shares; unserved load is
+priced, never forbidden (§3):
 
     cost      rent + hosted requests + u * unserved_usd, $/h
     quality   traffic-weighted mean score, unserved requests count 0   (negated: all is minimised)
@@ -27,6 +28,9 @@ from planner.spec.workload import ScopedLimit, Workload
 
 LEVEL_RATIOS = (1.0, 0.7, 0.5)
 """How much of each limit may be used, by latency level; the first is the question itself."""
+
+FASTEST_RATIOS = (*LEVEL_RATIOS, 0.35, 0.25, 0.175, 0.125)
+"""The levels where the fastest is asked for."""
 
 UNSERVED_FACTOR = 10.0
 """An unserved request costs this many times the dearest feasible request (§3)."""
@@ -86,16 +90,21 @@ class Objectives:
         routing = solve(self.problem_at(replicas, level), method)
         workload = self.levels[level]
         cost = float(self.case.space.cost_usd_per_h(replicas)) + routing.hosted_usd_per_h
-        latency = self._latency(routing)
+        missed = violation(workload, routing, self._worst_ratio(workload, routing))
         return Evaluation(
             replicas=replicas,
             level=level,
             routing=routing,
             cost_usd_per_h=cost,
             quality=routing.quality,
-            latency=latency,
-            violation=violation(workload, routing, latency, LEVEL_RATIOS[level]),
+            latency=self._latency(routing),
+            violation=missed + self._over_budget(cost),
         )
+
+    def _over_budget(self, cost_usd_per_h: float) -> float:
+        """Returns by how much a cost is over the budget, as a ratio: hosted requests count too."""
+        budget = self.case.question.budget_usd_per_h
+        return 0.0 if budget is None else max(0.0, cost_usd_per_h / budget - 1.0 - 1e-9)
 
     def unserved_usd_per_h(self, routing: Routing) -> float:
         """Returns the price in $/h of what a routing leaves unserved."""
@@ -104,19 +113,23 @@ class Objectives:
 
     def _latency(self, routing: Routing) -> float:
         workload = self.levels[0]
-        shares, loads = routing.shares, routing.loads
-        if not shares.any():
-            return WORST_RATIO if workload.limits else 30.0
         if workload.limits:
-            worst = max(
-                _finite(truth.limit_value(workload, self.tables, loads, shares, scoped))
-                / scoped.limit.at_most_ms
-                for scoped in workload.limits
-            )
-            return min(worst, WORST_RATIO)
-        scoped = latency_objective(self.case, 1.0)
-        value = _finite(truth.limit_value(workload, self.tables, loads, shares, scoped))
+            return min(self._worst_ratio(workload, routing), WORST_RATIO)
+        if not routing.shares.any():
+            return 30.0
+        value = self._value_ms(routing, latency_objective(self.case, 1.0))
         return float(np.log2(min(max(value, 1e-3), 1e9)))
+
+    def _worst_ratio(self, workload: Workload, routing: Routing) -> float:
+        """Returns the largest predicted/limit of a workload's limits; 0 without limits."""
+        if workload.limits and not routing.shares.any():
+            return WORST_RATIO
+        ratios = [self._value_ms(routing, s) / s.limit.at_most_ms for s in workload.limits]
+        return max(ratios, default=0.0)
+
+    def _value_ms(self, routing: Routing, scoped: ScopedLimit) -> float:
+        loads, shares = routing.loads, routing.shares
+        return _finite(truth.limit_value(self.levels[0], self.tables, loads, shares, scoped))
 
 
 def _finite(value: float) -> float:
@@ -126,19 +139,15 @@ def _finite(value: float) -> float:
 
 def make_objectives(case: Case, tables: Sequence[PoolTable] | None = None) -> Objectives:
     """Returns the evaluation of a case, with tables at the traffic's own mix unless given."""
-    levels = [case.workload.with_limits_scaled(ratio) for ratio in LEVEL_RATIOS]
+    ratios = FASTEST_RATIOS if case.question.choose == "fastest" else LEVEL_RATIOS
+    levels = [case.workload.with_limits_scaled(ratio) for ratio in ratios]
     if not case.workload.limits:
         base = _middle_ms(case, case.tables())
-        targets = [latency_objective(case, base * ratio) for ratio in LEVEL_RATIOS[1:]]
+        targets = [latency_objective(case, base * ratio) for ratio in ratios[1:]]
         levels[1:] = [replace(case.workload, limits=(target,)) for target in targets]
     exact_at = [scoped for level in levels for scoped in level.limits]
     made = tuple(tables) if tables is not None else case.tables(limits=exact_at)
     return Objectives(case, tuple(levels), made, _unserved_usd(case, made))
-
-
-def exact_limits(objectives: Objectives) -> list[ScopedLimit]:
-    """Returns the limits of every level: where re-tabulated exceedances must stay exact."""
-    return [scoped for level in objectives.levels for scoped in level.limits]
 
 
 def latency_objective(case: Case, at_most_ms: float) -> ScopedLimit:
@@ -148,14 +157,18 @@ def latency_objective(case: Case, at_most_ms: float) -> ScopedLimit:
     return ScopedLimit(None, limit)
 
 
-def violation(workload: Workload, routing: Routing, latency: float, allowed: float) -> float:
+def violation(workload: Workload, routing: Routing, worst_ratio: float) -> float:
     """Returns how far a routing misses what a plan must keep; 0 = nothing missed.
 
     The sum of relative misses: unserved traffic, limits, quality floors.
+
+    Args:
+        workload: with the limits of the latency level.
+        routing: at that level.
+        worst_ratio: the largest predicted/limit of the workload's limits.
     """
     missed = float(routing.unserved @ workload.weights)
-    if workload.limits:
-        missed += max(0.0, latency / allowed - 1.0 - 1e-6)
+    missed += max(0.0, min(worst_ratio, 2.0 * WORST_RATIO) - 1.0 - 1e-6)
     served = np.maximum(1.0 - routing.unserved, 1e-12)
     per_class = np.where(routing.shares > 0, routing.shares * workload.quality, 0.0).sum(axis=1)
     if workload.quality_at_least is not None:
@@ -188,6 +201,8 @@ def _unserved_usd(case: Case, tables: Sequence[PoolTable]) -> float:
     )
     dearest = 0.0
     for p, table in enumerate(tables):
+        if case.space.upper[p] == 0:
+            continue  # what cannot be rented prices nothing
         work = np.nan_to_num(table.work_s) * case.workload.allowed[:, p]
         own = each[p] * float(work.max()) / 3600.0 / max(table.max_load, 1e-9)
         dearest = max(dearest, own, float(case.workload.request_usd[:, p].max()))
@@ -195,10 +210,11 @@ def _unserved_usd(case: Case, tables: Sequence[PoolTable]) -> float:
 
 
 def features(objectives: Objectives) -> Callable[[IntArray], FloatArray]:
-    """Returns the surrogate's view of points (n, P + 1): per model log capacity and speed, cost, level.
+    """Returns the surrogate's view of points (n, P + 1), (n, 2 models + 2).
 
-    Raw replica counts say little about quality; what counts is how much traffic each model can
-    carry and how fast (MOBO on engineered features needs a third of the evaluations).
+    Per model the log of its capacity and its slowness, then the cost and the latency level. Raw
+    replica counts say little about quality; what counts is how much traffic each model can carry
+    and how fast (MOBO on engineered features needs a third of the evaluations).
     """
     case = objectives.case
     names = sorted({profile.pool.scored_as for profile in case.pools})

@@ -1,7 +1,8 @@
 """The main path: from the inputs to a plan, on one screen.
 
 read (files)  ->  case: fit, workload, box  ->  explore: search with the routing program inside
-              ->  choose: settle candidates on their own tables  ->  why  ->  Plan
+              ->  choose: settle candidates on their own tables
+              ->  certify: what no plan can beat  ->  why  ->  Plan
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from planner.answer import make_answer, make_provenance
 from planner.case import Case, make_case
+from planner.certify import proven_bound
 from planner.choose import choose, settled_front
 from planner.explore import Effort, SearchMethod, explore
 from planner.objectives import make_objectives
@@ -56,12 +58,13 @@ def make_plan(
     chosen, nearest = _finished(lambda: choose(objectives, explored, in_production))
     if chosen is None:
         raise infeasible(objectives, explored, nearest, inputs)
+    bound = _finished(lambda: proven_bound(objectives, chosen))
     front = _finished(lambda: settled_front(objectives, explored, chosen))
-    why = _finished(lambda: reasons(objectives, chosen, explored))
+    why = _finished(lambda: reasons(objectives, chosen, explored, bound))
     provenance = make_provenance(
         explored.method, seed, effort, len(explored.evaluations), inputs.hashes
     )
-    return make_answer(case, chosen, front, why, provenance, explored.complete)
+    return make_answer(case, chosen, front, why, provenance, explored.complete, bound)
 
 
 def _finished(stage: Callable[[], T]) -> T:

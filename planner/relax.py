@@ -17,6 +17,7 @@ from planner.explore import Explored, explore_narrowly, seeds_of
 from planner.objectives import Objectives, make_objectives
 from planner.settle import Settled
 from planner.spec.arrays import IntArray
+from planner.spec.base import Metric, Statistic
 from planner.spec.inputs import Inputs
 from planner.spec.question import Limit, Question, RequestClass
 
@@ -26,6 +27,9 @@ LIMIT_STEPS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 BISECTIONS = 4
 N_EVALUATIONS = 60
 STOCK_STEPS = (1.5, 2.0, 4.0)
+
+_Promise = tuple[str | None, Metric, Statistic]
+"""A limit by its scope, metric and statistic."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def _more_money(solver: _Solver) -> str | None:
 def _looser_limits(solver: _Solver, nearest: Settled | None) -> str | None:
     """Returns the least loosening of the missed limits (all of them together) that works."""
     question = solver.case.question
-    every = [(None, limit) for limit in question.limits]
+    every: list[tuple[str | None, Limit]] = [(None, limit) for limit in question.limits]
     every += [(c.name, limit) for c in question.classes for limit in c.limits]
     if not every:
         return None
@@ -148,9 +152,7 @@ def _looser_limits(solver: _Solver, nearest: Settled | None) -> str | None:
     return f"{' and '.join(loosened)} is met for {cost:.2f} $/h"
 
 
-def _least_factor(
-    solver: _Solver, chosen: set[tuple[str | None, str, str]]
-) -> tuple[float, float] | None:
+def _least_factor(solver: _Solver, chosen: set[_Promise]) -> tuple[float, float] | None:
     low, high, cost = 1.0, None, 0.0
     for factor in LIMIT_STEPS:
         settled = solver.solve(_loosened(solver.case.question, chosen, factor))
@@ -170,9 +172,7 @@ def _least_factor(
     return high, cost
 
 
-def _loosened(
-    question: Question, chosen: set[tuple[str | None, str, str]], factor: float
-) -> Question:
+def _loosened(question: Question, chosen: set[_Promise], factor: float) -> Question:
     def looser(name: str | None, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
         return tuple(
             limit.model_copy(update={"at_most_ms": limit.at_most_ms * factor})

@@ -165,7 +165,7 @@ def _figure(
     part = workload.rate_rps @ shares  # (P,) requests in scope
     if name is not None:
         part = shares[workload.class_names.index(name)]
-    used = np.flatnonzero(part)
+    used = np.flatnonzero(part).tolist()
     bands = np.array([tables[p].band_at(metric, float(loads[p])) for p in used])
     band = float(part[used] @ bands / part.sum())
     return Figure(
@@ -225,7 +225,7 @@ def _misrouted(
             yield f"{1 - served:.2%} of class {name} has no place to go"
         elif served > 1.0 + MET_TOLERANCE:
             yield f"the shares of class {name} sum to {served:.2%}"
-        for p in np.flatnonzero((shares[c] > 0) & ~workload.allowed[c]):
+        for p in np.flatnonzero((shares[c] > 0) & ~workload.allowed[c]).tolist():
             yield f"{workload.pool_names[p]} gets requests of class {name}, which may not use it"
     for p, pool in enumerate(workload.pool_names):
         if shares[:, p].any() and replicas[p] == 0:

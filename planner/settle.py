@@ -1,10 +1,11 @@
-"""From a promising deployment to a routing that can be signed: own tables, exact shares, true score.
+"""From a promising deployment to a routing to be signed: own tables, exact shares, true score.
 
 A pool's table is made at a class mix, and the search uses the mix of all traffic. A plan sends
 each pool its own mix, so its tables are made anew at that mix, the shares solved again, and so on
 until the mix stands still (at most MAX_ROUNDS). The score that the plan quotes is taken with
 tables at exactly the plan's rounded shares, so that `rb check` finds the same figures (§6). What
-misses a limit then is solved again with the limits tightened by as much (§9 in small).
+misses a limit, the headroom or a floor then is solved again with that tightened by as much (§9 in
+small): where a pool is full, already the rounding of shares can overload it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.case import Case
-from planner.objectives import Objectives, exact_limits
-from planner.routing.problem import Method, Routing
+from planner.objectives import Objectives
+from planner.routing import truth
+from planner.routing.problem import Method, Routing, RoutingProblem
 from planner.routing.rounding import round_shares
 from planner.routing.solve import solve
 from planner.score import Score, score
@@ -25,6 +27,9 @@ from planner.spec.workload import Workload
 
 MAX_ROUNDS = 3
 MAX_TIGHTENINGS = 3
+MAX_ROUNDING = 1e-2
+"""A headroom or floor missed by more than this is not missed by rounding."""
+
 SMALLEST_SHARE = 1e-4
 """A smaller share of a class is solver dust: nobody can read it and no runtime can meet it."""
 
@@ -50,6 +55,12 @@ class Settled:
         """Returns whether nothing is unserved and every limit and floor holds."""
         return not self.score.problems
 
+    @property
+    def latency(self) -> float:
+        """Returns the largest predicted/limit, or the latency objective in ms without limits."""
+        ratio, objective_ms = self.score.latency_ratio, self.score.objective_ms
+        return ratio if ratio is not None else objective_ms or 0.0
+
 
 def settle(
     objectives: Objectives, replicas: IntArray, level: int = 0, method: Method = "fast"
@@ -57,21 +68,21 @@ def settle(
     """Returns a deployment (P,) with the best shares found on tables at its own mix."""
     tables = objectives.tables
     best: Settled | None = None
-    tightened = objectives.levels[level]
+    asked = objectives.problem_at(replicas, level)
     for _ in range(MAX_TIGHTENINGS):
         for _ in range(MAX_ROUNDS):
-            levels = _swap(objectives.levels, level, tightened)
-            routed = replace(objectives, levels=levels, tables=tables)
-            routing = solve(routed.problem_at(replicas, level), method)
-            candidate, tables = _scored(routed, replicas, level, routing)
+            routing = solve(replace(asked, tables=tables), method)
+            candidate, new_tables = _scored(objectives, replicas, level, routing)
             if best is None or _rank(objectives, candidate) > _rank(objectives, best):
                 best = candidate
-            if _shift(routed.tables, tables, routing.shares) < STILL_RATIO:
+            shift = _shift(tables, new_tables, routing.shares)
+            tables = new_tables
+            if shift < STILL_RATIO:
                 break
-        over = candidate.score.latency_ratio
-        if candidate.acceptable or over is None or over <= 1.0:
+        tighter = _tightened(objectives, asked, candidate)
+        if candidate.acceptable or tighter is None:
             break
-        tightened = tightened.with_limits_scaled(1.0 / (over * 1.002))
+        asked = tighter
     assert best is not None  # the loops run at least once
     return best
 
@@ -89,16 +100,58 @@ def _scored(
     case = objectives.case
     shares = _tidy(routing)
     mixes = class_mixes(case.workload, shares)
-    tables = case.tables(mixes, exact_limits(objectives), objectives.tables)
-    # The rate factor is rounded down, so that rounding shares cannot overload a pool.
-    factor = float(np.floor(routing.rate_factor * (1 - 1e-6) * 1e6) / 1e6)
-    factor = factor if objectives.maximises_rate else 1.0
+    # The nodes of these tables are those that `rb check` will make: the question's own limits.
+    tables = case.tables(mixes, unused=objectives.tables)
+    factor = 1.0
+    if objectives.maximises_rate:
+        factor = _carried(case, tables, replicas, shares, routing.rate_factor)
     result = _score(case, tables, replicas, shares, factor)
-    rent = float(case.space.cost_usd_per_h(replicas))
-    settled = Settled(
-        replicas, level, shares, tables, routing, result, rent + result.hosted_usd_per_h, factor
-    )
-    return settled, tables
+    cost = float(case.space.cost_usd_per_h(replicas)) + result.hosted_usd_per_h
+    budget = case.question.budget_usd_per_h
+    if budget is not None and cost > budget + 1e-9:
+        over = f"it costs {cost:.2f} $/h with hosted requests, budget {budget:g} $/h"
+        result = replace(result, problems=(*result.problems, over))
+    return Settled(replicas, level, shares, tables, routing, result, cost, factor), tables
+
+
+def _carried(
+    case: Case,
+    tables: tuple[PoolTable, ...],
+    replicas: IntArray,
+    shares: FloatArray,
+    rate_factor: float,
+) -> float:
+    """Returns the rate factor, rounded down, and less where rounded shares overload a pool."""
+    loads = truth.loads(case.workload, tables, replicas, shares)
+    room = np.array([t.max_load for t in tables]) * (1.0 - case.question.headroom_ratio)
+    most = room[loads > 0] / loads[loads > 0]
+    return float(np.floor(min(rate_factor, most.min(initial=np.inf)) * 1e6) / 1e6)
+
+
+def _tightened(
+    objectives: Objectives, asked: RoutingProblem, missed: Settled
+) -> RoutingProblem | None:
+    """Returns the routing problem with what a routing missed asked more strictly, None if unknown.
+
+    A headroom or a floor is missed by the rounding of shares, a limit by what tables at another
+    mix say.
+    """
+    workload, score = asked.workload, missed.score
+    tighter = asked
+    over = score.latency_ratio or 0.0
+    if 1.0 < over < np.inf:
+        workload = workload.with_limits_scaled(1.0 / (over * 1.002))
+    used = float(score.utilisation.max(initial=0.0)) + objectives.case.question.headroom_ratio
+    if 1.0 < used < 1.0 + MAX_ROUNDING:
+        headroom = min(asked.headroom_ratio + 1.5 * (used - 1.0), 1.0 - 1e-9)
+        tighter = replace(tighter, headroom_ratio=headroom)
+    floor = workload.quality_at_least
+    is_row = asked.objective != "quality"
+    if is_row and floor is not None and floor - MAX_ROUNDING < score.quality < floor:
+        raised = min(1.0, floor + 1.5 * (floor - score.quality))
+        workload = replace(workload, quality_at_least=raised)
+    same = workload is asked.workload and tighter is asked
+    return None if same else replace(tighter, workload=workload)
 
 
 def _tidy(routing: Routing) -> FloatArray:
@@ -129,17 +182,27 @@ def _score(
 
 def _rank(objectives: Objectives, settled: Settled) -> tuple[bool, float, float]:
     """Returns what makes one settled routing of a deployment better than another."""
-    gain = settled.rate_factor if objectives.maximises_rate else settled.score.quality
     if settled.acceptable:
-        return True, gain - 1e-9 * settled.cost_usd_per_h, 0.0
+        return True, *merit(objectives, settled)
     return False, -float(len(settled.score.problems)), -(settled.score.latency_ratio or 0.0)
+
+
+def merit(objectives: Objectives, settled: Settled) -> tuple[float, float]:
+    """Returns what makes one acceptable routing of a deployment better than another, most first.
+
+    It is what the routing program was asked for; the latency where the fastest is asked for.
+    """
+    cost, quality = round(settled.cost_usd_per_h, 4), round(settled.score.quality, 6)
+    if objectives.maximises_rate:
+        return settled.rate_factor, -cost
+    if objectives.objective == "cost":
+        return -cost, quality
+    if objectives.case.question.choose == "fastest":
+        return -round(settled.latency, 6), quality
+    return quality, -cost
 
 
 def _shift(old: tuple[PoolTable, ...], new: tuple[PoolTable, ...], shares: FloatArray) -> float:
     """Returns the largest total-variation distance between the mixes of used pools' tables."""
     used = [p for p in range(len(old)) if shares[:, p].any()]
     return max((0.5 * float(np.abs(old[p].mix - new[p].mix).sum()) for p in used), default=0.0)
-
-
-def _swap(levels: tuple[Workload, ...], level: int, other: Workload) -> tuple[Workload, ...]:
-    return (*levels[:level], other, *levels[level + 1 :])

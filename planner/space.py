@@ -240,6 +240,6 @@ def _budget_rows(space: Space, budget: float) -> list[tuple[FloatArray, float]]:
         tangents.append(steps)
     rows = []
     for choice in itertools.product(*tangents):
-        row = np.sum([slope for slope, _ in choice], axis=0) if choice else np.zeros(0)
+        row = np.zeros(len(space.pool_names)) + sum(slope for slope, _ in choice)
         rows.append((np.asarray(row), budget - sum(offset for _, offset in choice)))
     return rows

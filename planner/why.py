@@ -8,17 +8,22 @@ import numpy as np
 
 from planner.explore import Explored
 from planner.objectives import Evaluation, Objectives
+from planner.score import MET_TOLERANCE
 from planner.settle import Settled
+from planner.spec.plan import Bound
 
 BINDING_RATIO = 0.97
 """A limit of which at least this much is used is called binding."""
 
 
-def reasons(objectives: Objectives, chosen: Settled, explored: Explored) -> list[str]:
+def reasons(
+    objectives: Objectives, chosen: Settled, explored: Explored, bound: Bound | None
+) -> list[str]:
     """Returns plain sentences: how the plan was found, what binds, what more or less would do."""
     near = replace(objectives, tables=chosen.tables)
     return [
         *_found(explored),
+        *_proved(bound),
         *_binding(objectives, chosen),
         *_one_less(near, chosen),
         *_one_more(near, chosen),
@@ -31,6 +36,18 @@ def _found(explored: Explored) -> list[str]:
     if explored.exhaustive:
         return [f"all {n:,} deployments and latency levels of the box were evaluated"]
     return [f"found by {explored.method} over {n:,} deployments of the box"]
+
+
+def _proved(bound: Bound | None) -> list[str]:
+    """Returns what no other plan can beat, by the fitted tables."""
+    if bound is None:
+        return []
+    what = {
+        "cost_usd_per_h": f"no plan costs less than {bound.best_possible:.2f} $/h",
+        "quality": f"no plan reaches a quality above {bound.best_possible:.4f}",
+        "rate_factor": f"no plan carries more than {bound.best_possible:.4f} times the traffic",
+    }.get(bound.objective, "")
+    return [f"{what} by these tables: this one is within {bound.gap_ratio:.1%} of the best"]
 
 
 def _binding(objectives: Objectives, chosen: Settled) -> list[str]:
@@ -133,7 +150,7 @@ def _cautions(objectives: Objectives, chosen: Settled) -> list[str]:
     at_risk = [
         f.label
         for f in chosen.score.figures
-        if f.at_most_ms is not None and f.ms <= f.at_most_ms < f.high_ms
+        if f.at_most_ms is not None and f.ratio <= 1 + MET_TOLERANCE and f.high_ms > f.at_most_ms
     ]
     if at_risk:
         found.append(f"the error band reaches beyond the limit of: {', '.join(at_risk)}")

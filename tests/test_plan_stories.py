@@ -36,7 +36,9 @@ def test_a_plan_keeps_every_promise(base: Plan) -> None:
     assert all(f.ms <= f.at_most_ms * (1 + 1e-6) for f in limited if f.at_most_ms)
     assert sum(entry.n_gpus for entry in base.deployment) <= 8
     for name in ("easy", "hard"):
-        assert sum(r.share for r in base.routing if r.class_name == name) == pytest.approx(1, abs=1e-9)
+        assert sum(r.share for r in base.routing if r.class_name == name) == pytest.approx(
+            1, abs=1e-9
+        )
 
 
 def test_doubling_every_price_doubles_cost_and_moves_nothing(base: Plan, tmp_path: Path) -> None:
@@ -102,7 +104,10 @@ def test_a_class_floor_binds_its_own_class(tmp_path: Path) -> None:
 
 
 def test_a_fixed_deployment_is_routed_as_it_stands(tmp_path: Path) -> None:
-    fixed = {"llama-3.1-8b-h100": {"min": 2, "max": 2}, "llama-3.1-70b-h100-tp4": {"min": 1, "max": 1}}
+    fixed = {
+        "llama-3.1-8b-h100": {"min": 2, "max": 2},
+        "llama-3.1-70b-h100-tp4": {"min": 1, "max": 1},
+    }
     plan = answer(tmp_path, small(replicas=fixed))
     assert replicas(plan) == {"llama-3.1-8b-h100": 2, "llama-3.1-70b-h100-tp4": 1}
 
@@ -119,7 +124,10 @@ def test_the_rate_factor_grows_with_the_stock(tmp_path: Path) -> None:
 
 
 def test_the_rate_factor_of_a_fixed_deployment_is_what_it_can_carry(tmp_path: Path) -> None:
-    fixed = {"llama-3.1-8b-h100": {"min": 2, "max": 2}, "llama-3.1-70b-h100-tp4": {"min": 1, "max": 1}}
+    fixed = {
+        "llama-3.1-8b-h100": {"min": 2, "max": 2},
+        "llama-3.1-70b-h100-tp4": {"min": 1, "max": 1},
+    }
     most = answer(tmp_path / "most", small(replicas=fixed, maximise="rate_factor"))
     factor = most.predicted.rate_factor
     assert factor is not None
@@ -165,6 +173,4 @@ def test_the_front_holds_the_plan_and_nothing_dominated(base: Plan) -> None:
     assert sum(point.chosen for point in base.front) == 1
     vectors = [(p.cost_usd_per_h, -p.quality, p.latency_ratio or 0.0) for p in base.front]
     for a in vectors:
-        assert not any(
-            b != a and all(x <= y for x, y in zip(b, a, strict=True)) for b in vectors
-        )
+        assert not any(b != a and all(x <= y for x, y in zip(b, a, strict=True)) for b in vectors)

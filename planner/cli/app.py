@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -58,19 +57,19 @@ def run(arguments: list[str]) -> int:
     """Returns the exit code of `rb` with the given arguments."""
     try:
         # Outside its standalone mode, typer hands errors and exits over instead of acting itself.
-        code = app(arguments, prog_name="rb", standalone_mode=False)
-        return int(code or 0)
+        code = int(app(arguments, prog_name="rb", standalone_mode=False) or 0)
     except PlannerError as error:
         _report(error)
         return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted; nothing was written", err=True)
-        return INTERRUPTED
-    except BrokenPipeError:  # `rb ... | head` is no fault; python must not complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except typer.Abort:
+        code = INTERRUPTED
+    except SystemExit:  # `rb ... | head`: whoever reads has gone, which is no fault
         return int(ExitCode.CLEAN)
     except Exception as error:
         return _usage_or_bug(error)
+    if code == INTERRUPTED:  # typer has caught the interrupt
+        typer.echo("interrupted; nothing was written", err=True)
+    return code
 
 
 def _usage_or_bug(error: Exception) -> int:

@@ -35,23 +35,10 @@ def diff(
     before, after = read_plan(old, faults), read_plan(new, faults)
     if before is None or after is None:
         raise InputError(faults)
-    change = compare(before, after, _class_rps(new))
+    change = compare(before, after)
     if json:
         typer.echo(canonical_json(diff_data(change)), nl=False)
     elif not quiet:
         render_diff(change, make_console())
     if exit_code and not change.empty:
         raise typer.Exit(int(ExitCode.FOUND_WANTING))
-
-
-def _class_rps(folder: Path) -> dict[str, float] | None:
-    """Returns the planned rate of every class from the question beside a plan, None without one."""
-    from planner.files.question import read_question
-    from planner.files.text import is_folder
-    from planner.workload import planning_rates
-
-    files = read_question(folder if is_folder(folder) else folder.parent, [])
-    if files is None:
-        return None
-    names = [c.name for c in files.question.classes]
-    return dict(zip(names, planning_rates(files)[0].tolist(), strict=True))

@@ -112,7 +112,9 @@ def show(
     known = pool_names(folder) if folder is not None else ()
     if folder is not None and pool not in known:
         faults.append(unknown_name(profiles.as_posix(), "POOL", pool, known, "pool"))
-    found = read_profiles(folder, faults, [pool]) if folder is not None and not faults else None
+    found = None
+    if folder is not None and not faults:
+        found = read_profiles(folder, faults, [pool], facts_needed=False)
     if found is None:
         raise InputError(faults)
     summary = summarise(fit(found.profiles[0]))

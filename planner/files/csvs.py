@@ -149,6 +149,11 @@ def _holds_number(annotation: object) -> bool:
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
+def number(cell: str) -> float | None:
+    """Returns the number that a cell holds in plain decimal notation; None if it holds none."""
+    return float(cell) if _NUMBER.fullmatch(cell) else None
+
+
 def _cell(value: str, numeric: bool) -> object:
     """Returns a number where the column holds numbers and the cell is one, else the text."""
     if not numeric or not _NUMBER.fullmatch(value):

@@ -9,7 +9,7 @@ from typing import TypeVar
 from planner.errors import Fault
 from planner.files.csvs import read_csv
 from planner.files.faults import build, build_list, unknown_name
-from planner.files.text import content_hash, is_folder, shown
+from planner.files.text import content_hash, is_folder, is_there, shown
 from planner.files.yamls import read_yaml
 from planner.spec.hardware import Gpu, ModelFacts
 from planner.spec.inputs import Profiles
@@ -43,7 +43,10 @@ def find_profiles(plan_folder: Path, given: Path | None, faults: list[Fault]) ->
 
 
 def read_profiles(
-    folder: Path, faults: list[Fault], only: Sequence[str] | None = None
+    folder: Path,
+    faults: list[Fault],
+    only: Sequence[str] | None = None,
+    facts_needed: bool = True,
 ) -> Profiles | None:
     """Returns the profiles of a folder, or None after adding every fault of every file.
 
@@ -51,18 +54,25 @@ def read_profiles(
         folder: holds gpus.yaml, models.yaml and one folder per pool.
         faults: grows by what is wrong.
         only: read just these pools; the others may be broken without harm.
+        facts_needed: a pool whose GPU or model is not listed is a fault; to look at measurements
+            alone it is none, and the two lists need not exist.
     """
     n_before = len(faults)
     hashes: dict[str, str] = {}
-    gpus = _list_file(folder / GPUS_FILE, Gpu, hashes, faults)
-    models = _list_file(folder / MODELS_FILE, ModelFacts, hashes, faults)
+    listed = {name: facts_needed or is_there(folder / name) for name in (GPUS_FILE, MODELS_FILE)}
+    gpus = _list_file(folder / GPUS_FILE, Gpu, hashes, faults) if listed[GPUS_FILE] else ()
+    models = (
+        _list_file(folder / MODELS_FILE, ModelFacts, hashes, faults) if listed[MODELS_FILE] else ()
+    )
     # While the lists themselves are at fault, an unknown name in a pool is a mere consequence.
-    lists_are_right = len(faults) == n_before
+    unknown_is_fault = facts_needed and len(faults) == n_before
     profiles: list[Profile] = []
     for pool_folder in _pool_folders(folder, faults):
         if only is not None and pool_folder.name not in only:
             continue
-        profile = _read_pool(pool_folder, gpus, models, hashes, faults, lists_are_right)
+        profile = _read_pool(
+            pool_folder, gpus, models, hashes, faults, unknown_is_fault=unknown_is_fault
+        )
         if profile is not None:
             profiles.append(profile)
     if len(faults) > n_before:
@@ -106,7 +116,8 @@ def _read_pool(
     models: tuple[ModelFacts, ...],
     hashes: dict[str, str],
     faults: list[Fault],
-    name_unknown: bool,
+    *,
+    unknown_is_fault: bool,
 ) -> Profile | None:
     path = folder / POOL_FILE
     name = shown(path)
@@ -120,9 +131,9 @@ def _read_pool(
         faults.append(Fault(name, "name", what, f"set name: {folder.name}"))
     gpu = next((g for g in gpus if g.name == pool.gpu), None)
     facts = next((m for m in models if m.name == pool.model_name), None)
-    if name_unknown and pool.gpu is not None and gpu is None:
+    if unknown_is_fault and pool.gpu is not None and gpu is None:
         faults.append(unknown_name(name, "gpu", pool.gpu, (g.name for g in gpus), "GPU"))
-    if name_unknown and pool.gpu is not None and facts is None:
+    if unknown_is_fault and pool.gpu is not None and facts is None:
         known = (m.name for m in models)
         faults.append(unknown_name(name, "model_name", pool.model_name, known, "model"))
     if gpu is not None:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from planner.errors import Fault
-from planner.files.csvs import parse_rows, raw_rows, read_csv
+from planner.files.csvs import number, parse_rows, raw_rows, read_csv
 from planner.files.faults import build, unknown_name
 from planner.files.text import MAX_CSV_BYTES, content_hash, is_folder, is_there, read_text, shown
 from planner.files.yamls import read_yaml
@@ -135,6 +135,11 @@ def _prompt_scores(
         unknown_name(name, "class", other, asked, "class")
         for other in sorted(set(class_names) - asked)
     ]
+    blank = next(
+        ((n, k) for n, row in rows for k in ("prompt_id", "model_name") if not row[k]), None
+    )
+    if blank is not None:
+        faults.append(Fault(name, f"line {blank[0]}.{blank[1]}", "is missing", "add it"))
     keys: dict[tuple[str, str], int] = {}
     for line, row in rows:
         key = (row["prompt_id"], row["model_name"])
@@ -156,9 +161,9 @@ def _prompt_scores(
         np.array([class_index[c] for c in class_names], dtype=np.int64),
         np.array([model_index[row["model_name"]] for _, row in rows], dtype=np.int64),
         np.array([prompts.get(row["prompt_id"], 0) for _, row in rows], dtype=np.int64),
-        _number_column(rows, "score", name, 0.0, question.score_scale, faults),
-        _number_column(rows, "input_tokens", name, 1.0, 1e9, faults),
-        _number_column(rows, "output_tokens", name, 0.0, 1e9, faults),
+        _number_column(rows, "score", name, (0.0, question.score_scale), faults),
+        _number_column(rows, "input_tokens", name, (1.0, 1e9), faults),
+        _number_column(rows, "output_tokens", name, (0.0, 1e9), faults),
     )
 
 
@@ -166,19 +171,16 @@ def _number_column(
     rows: list[tuple[int, dict[str, str]]],
     column: str,
     name: str,
-    low: float,
-    high: float,
+    bounds: tuple[float, float],
     faults: list[Fault],
 ) -> FloatArray:
     """Returns a column as numbers within bounds; faults for the first few that are not."""
+    low, high = bounds
     values = np.full(len(rows), low)
     n_bad = 0
     for i, (line, row) in enumerate(rows):
-        try:
-            value = float(row[column])
-        except ValueError:
-            value = float("nan")
-        if low <= value <= high:
+        value = number(row[column])
+        if value is not None and low <= value <= high:
             values[i] = value
             continue
         n_bad += 1

@@ -1,4 +1,4 @@
-"""A first question: a commented question.yaml made from a template, or from own scores and trace."""
+"""A first question: a commented question.yaml from a template, or from own scores and trace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from planner.errors import Fault, InputError
 from planner.files.csvs import read_csv
 from planner.files.question import QUESTION_FILE
-from planner.files.text import MAX_CSV_BYTES, read_text, shown
+from planner.files.text import MAX_CSV_BYTES, is_there, read_text, shown
 from planner.files.write import write_text
 from planner.spec.question import PromptScore, TraceRow
 
@@ -78,7 +78,7 @@ def write_starter(
         InputError: the folder holds a question already, or scores or trace cannot be read.
     """
     faults: list[Fault] = []
-    if (folder / QUESTION_FILE).exists():
+    if is_there(folder / QUESTION_FILE):
         what = "exists already and is not overwritten"
         fix = "choose another folder, or delete it"
         raise InputError.single(shown(folder / QUESTION_FILE), "", what, fix)
@@ -95,10 +95,12 @@ def write_starter(
         files[CLASS_SCORES_FILE] = _EXAMPLE_SCORES
     rates = _rates(sorted(means) or ["chat", "reasoning"], rows, rate_rps)
     files[QUESTION_FILE] = _question(folder, means, rates, has_trace=trace is not None)
-    for name, text in files.items():
-        if (folder / name).exists():
-            what = "exists already and is not overwritten"
-            faults.append(Fault(shown(folder / name), "", what, "move it away"))
+    what = "exists already and is not overwritten"
+    faults += [
+        Fault(shown(folder / name), "", what, "move it away")
+        for name in files
+        if is_there(folder / name)
+    ]
     if faults:
         raise InputError(faults)
     for name, text in files.items():

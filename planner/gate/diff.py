@@ -107,7 +107,6 @@ class PlanDiff:
     gpus: tuple[Change, ...]  # GPUs of each kind, only those that differ
     shares: tuple[ShareChange, ...]  # only those that differ after rounding
     moved_ratio: float  # share of all traffic that goes elsewhere
-    moved_is_exact: bool  # False: only what the pools' totals show, the truth may be larger
     cost_usd_per_h: Change
     cost_usd_per_month: Change
     usd_per_million_output_tokens: Change
@@ -124,26 +123,16 @@ class PlanDiff:
         return not self.pools and not self.shares
 
 
-def diff(old: Plan, new: Plan, class_rps: Mapping[str, float] | None = None) -> PlanDiff:
-    """Returns what changes from one plan to another.
-
-    Args:
-        old: the plan before.
-        new: the plan after.
-        class_rps: planned rate of every class in requests/s; without it the traffic that moves
-            is known only as far as the pools' totals show it.
-    """
+def diff(old: Plan, new: Plan) -> PlanDiff:
+    """Returns what changes from one plan to another."""
     shares = _share_changes(old, new)
-    exact = class_rps is not None and all(s.class_name in class_rps for s in shares)
-    moved = _moved(shares, class_rps or {}) if exact else _moved_at_least(old, new)
     then, now = old.predicted, new.predicted
     cost = then.cost_usd_per_h, now.cost_usd_per_h
     return PlanDiff(
         pools=_pool_changes(old, new),
         gpus=_gpu_changes(old, new),
         shares=shares,
-        moved_ratio=moved,
-        moved_is_exact=exact or not shares,
+        moved_ratio=_moved(shares, {**old.predicted.class_rps, **new.predicted.class_rps}),
         cost_usd_per_h=Change("cost_usd_per_h", *cost),
         cost_usd_per_month=Change("cost_usd_per_month", *(c * HOURS_PER_MONTH for c in cost)),
         usd_per_million_output_tokens=Change(
@@ -212,20 +201,7 @@ def _shares(plan: Plan) -> dict[tuple[str, str], float]:
 def _moved(shares: tuple[ShareChange, ...], class_rps: Mapping[str, float]) -> float:
     """Returns the share of traffic whose pool changes: half the total variation, by class rate."""
     moved = sum(0.5 * abs(s.new - s.old) * class_rps[s.class_name] for s in shares)
-    return moved / sum(class_rps.values())
-
-
-def _moved_at_least(old: Plan, new: Plan) -> float:
-    """Returns the share of traffic that moves between pools on balance, over all classes."""
-    before, after = _pool_ratios(old), _pool_ratios(new)
-    return 0.5 * sum(
-        abs(after.get(pool, 0.0) - before.get(pool, 0.0)) for pool in {*before, *after}
-    )
-
-
-def _pool_ratios(plan: Plan) -> dict[str, float]:
-    total = sum(p.rate_rps for p in plan.predicted.pools) or 1.0
-    return {p.pool: p.rate_rps / total for p in plan.predicted.pools}
+    return moved / (sum(class_rps.values()) or 1.0)
 
 
 def _latency_changes(old: Plan, new: Plan) -> tuple[LatencyChange, ...]:

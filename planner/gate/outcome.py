@@ -80,7 +80,7 @@ def shares_of(case: Case, plan: Plan) -> FloatArray:
 def outcome_findings(case: Case, plan: Plan, inputs_changed: bool) -> list[Finding]:
     """Returns what users would find wrong, and where the plan's own figures no longer hold."""
     again = rescore(case, plan)
-    found = [*_capacity(case, again), *_unmeasured(again), *_limits(again.score.figures)]
+    found = [*_capacity(case, again), *_unmeasured(again), *_limits(again)]
     found += [*_quality(again), *_hosted_budget(case, again), *_marks(case, plan, again)]
     if not inputs_changed:
         found += _drift(case, plan, again)
@@ -109,12 +109,24 @@ def _unmeasured(again: Rescored) -> Iterator[Finding]:
                 yield error("no-latency", again.workload.pool_names[p], what, fix)
 
 
-def _limits(figures: Sequence[Figure]) -> Iterator[Finding]:
-    for figure in figures:
+def _limits(again: Rescored) -> Iterator[Finding]:
+    # Where requests meet no replica, or a latency nobody measured, that has been said already.
+    pairs = zip(again.replicas.tolist(), again.tables, strict=True)
+    blind = np.array([n == 0 or not table.has_latency for n, table in pairs])
+    lost = [bool(row[blind].any()) for row in again.shares]  # (C,)
+    for figure in again.score.figures:
         if figure.at_most_ms is None or figure.ratio <= 1 + MET_TOLERANCE:
+            continue
+        if any(lost[c] for c in _scope(again, figure)):
             continue
         what = f"is {_ms(figure.ms)}, the limit is {_ms(figure.at_most_ms)}"
         yield error("limit", figure.label, what, "more or faster replicas, or a looser limit")
+
+
+def _scope(again: Rescored, figure: Figure) -> list[int]:
+    """Returns the classes that a figure is about."""
+    names = again.workload.class_names
+    return [c for c, name in enumerate(names) if figure.class_name in (None, name)]
 
 
 def _quality(again: Rescored) -> Iterator[Finding]:

@@ -5,11 +5,12 @@ Notation
     m     mean tokens        cv   coefficient of variation (sd/mean)
     Q(u)  quantile function
 
-A class's lengths become the vector Q(u_1..u_n), rescaled so that its mean is m: the mean drives
-capacity and must not suffer from the tail that n nodes cannot see.
+A class's lengths become the vector min(max(f Q(u_i), 1), maximum), with the factor f that makes
+its mean m: the mean drives capacity and must not suffer from the tail that n nodes cannot see.
 
 Lognormal: sigma^2 = ln(1 + cv^2), mu = ln m - sigma^2/2, Q(u) = exp(mu + sigma Phi^-1(u)).
-Observed quantiles: Q is log-linear between them; below the first and above the last it is held.
+Observed quantiles: Q is log-linear between them; below the first it is held; above the last it
+goes on as the lognormal law through the last two, which holding it would make too short.
 """
 
 from __future__ import annotations
@@ -36,12 +37,8 @@ def lognormal_nodes(mean: float, cv: float, n: int, maximum: float | None = None
     With a maximum, longer answers are cut there, and the scale is raised so that the mean of
     what remains is still `mean` (as an engine's max_tokens does to observed lengths).
     """
-    if cv <= 0:
-        return np.full(n, float(mean))
-    sigma = float(np.sqrt(np.log1p(cv**2)))
-    normal = NormalDist()
-    shape = np.exp(sigma * np.array([normal.inv_cdf(float(u)) for u in node_probabilities(n)]))
-    return _with_mean(shape * mean / float(shape.mean()), mean, maximum)
+    sigma = float(np.sqrt(np.log1p(max(cv, 0.0) ** 2)))
+    return _with_mean(np.exp(sigma * _normal_scores(node_probabilities(n))), mean, maximum)
 
 
 def observed_nodes(samples: FloatArray, n: int) -> FloatArray:
@@ -56,24 +53,36 @@ def quantile_nodes(
     """Returns n equally likely token counts through known quantiles, (n,), with the given mean.
 
     Args:
-        levels: probabilities of the known quantiles, increasing.
+        levels: probabilities of the known quantiles, increasing, at least two; 1 is the maximum.
         values: their token counts, non-decreasing.
         mean: the mean to be kept, in tokens.
         n: number of nodes.
     """
-    nodes = np.exp(np.interp(node_probabilities(n), levels, np.log(values)))
-    return _with_mean(nodes, mean, float(values[-1]))
+    u = node_probabilities(n)
+    known = np.log(np.asarray(values, dtype=np.float64))
+    nodes = np.interp(u, levels, known)
+    if levels[-1] >= 1.0:
+        return _with_mean(np.exp(nodes), mean, float(values[-1]))
+    scores = _normal_scores(np.asarray(levels[-2:], dtype=np.float64))
+    slope = (known[-1] - known[-2]) / (scores[1] - scores[0])
+    beyond = u > levels[-1]
+    nodes[beyond] = known[-1] + slope * (_normal_scores(u[beyond]) - scores[1])
+    return _with_mean(np.exp(nodes), mean, None)
+
+
+def _normal_scores(u: FloatArray) -> FloatArray:
+    """Returns Phi^-1 of probabilities, of the same shape."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf(float(p)) for p in u], dtype=np.float64)
 
 
 def _with_mean(nodes: FloatArray, mean: float, maximum: float | None) -> FloatArray:
-    """Returns the nodes scaled to a mean under a maximum; cut nodes do not scale further."""
-    cap = np.inf if maximum is None else max(maximum, mean)
-    scaled = np.minimum(nodes, cap)
-    for _ in range(60):
-        free = scaled < cap
-        gap = mean - float(scaled.mean())
-        if not free.any() or abs(gap) <= 1e-9 * mean:
-            break
-        ratio = 1.0 + gap * scaled.size / float(scaled[free].sum())
-        scaled = np.where(free, np.minimum(scaled * max(ratio, 1e-6), cap), cap)
-    return np.maximum(scaled, 1.0)
+    """Returns positive nodes (n,) scaled to a mean, none below 1 token or above the maximum.
+
+    The mean of clip(f nodes, 1, cap) is piecewise linear and rising in f, so f is interpolated
+    between the factors at which a node meets a bound. A mean below 1 becomes 1.
+    """
+    cap = max(1.0, mean * nodes.size if maximum is None else max(maximum, mean))
+    factors = np.unique(np.concatenate([1.0 / nodes, cap / nodes]))
+    means = np.clip(factors[:, None] * nodes, 1.0, cap).mean(axis=1)
+    return np.clip(float(np.interp(mean, means, factors)) * nodes, 1.0, cap)

@@ -39,11 +39,12 @@ def class_models(files: QuestionFiles) -> dict[tuple[str, str], ClassModel]:
     """Returns, by (class name, model name), the mean score and the token counts."""
     found: dict[tuple[str, str], ClassModel] = {}
     for cls in files.question.classes:
+        recorded = _recorded_inputs(files, cls)
         for row in files.class_scores:
             if row.class_name == cls.name:
-                found[cls.name, row.model_name] = _from_row(row, files, cls)
+                found[cls.name, row.model_name] = _from_row(row, files, cls, recorded)
         if files.prompts is not None and cls.name in files.prompts.classes:
-            found.update(_from_prompts(files.prompts, files, cls))
+            found.update(_from_prompts(files.prompts, files, cls, recorded))
     return found
 
 
@@ -55,7 +56,8 @@ def oracle_quality(files: QuestionFiles, class_name: str, model_names: set[str])
     table = files.prompts
     if table is None or class_name not in table.classes:
         return None
-    usable = np.isin(table.model_code, [table.model_names.index(m) for m in model_names])
+    codes = [i for i, name in enumerate(table.model_names) if name in model_names]
+    usable = np.isin(table.model_code, codes)
     chosen = usable & (table.class_code == table.classes.index(class_name))
     if not chosen.any():
         return None
@@ -64,7 +66,9 @@ def oracle_quality(files: QuestionFiles, class_name: str, model_names: set[str])
     return float(best[np.isfinite(best)].mean()) / files.question.score_scale
 
 
-def _from_row(row: ClassScore, files: QuestionFiles, cls: RequestClass) -> ClassModel:
+def _from_row(
+    row: ClassScore, files: QuestionFiles, cls: RequestClass, recorded: FloatArray | None
+) -> ClassModel:
     known = {
         level: value
         for level, value in zip(
@@ -88,7 +92,9 @@ def _from_row(row: ClassScore, files: QuestionFiles, cls: RequestClass) -> Class
         output = quantile_nodes(list(known), list(known.values()), mean, N_OUTPUT_NODES)
     else:
         output = lognormal_nodes(mean, cv, N_OUTPUT_NODES, row.output_tokens_max)
-    inputs = lognormal_nodes(row.input_tokens_mean, row.input_tokens_cv, N_INPUT_NODES)
+    inputs = recorded
+    if inputs is None:
+        inputs = lognormal_nodes(row.input_tokens_mean, row.input_tokens_cv, N_INPUT_NODES)
     return ClassModel(
         row.score / files.question.score_scale,
         _stated(cls.input_tokens, files, N_INPUT_NODES, inputs),
@@ -98,7 +104,7 @@ def _from_row(row: ClassScore, files: QuestionFiles, cls: RequestClass) -> Class
 
 
 def _from_prompts(
-    table: PromptTable, files: QuestionFiles, cls: RequestClass
+    table: PromptTable, files: QuestionFiles, cls: RequestClass, recorded: FloatArray | None
 ) -> dict[tuple[str, str], ClassModel]:
     in_class = table.class_code == table.classes.index(cls.name)
     found = {}
@@ -106,7 +112,9 @@ def _from_prompts(
         rows = in_class & (table.model_code == code)
         if not rows.any():
             continue
-        inputs = observed_nodes(table.input_tokens[rows], N_INPUT_NODES)
+        inputs = recorded
+        if inputs is None:
+            inputs = observed_nodes(table.input_tokens[rows], N_INPUT_NODES)
         output = observed_nodes(np.maximum(table.output_tokens[rows], 1.0), N_OUTPUT_NODES)
         found[cls.name, model_name] = ClassModel(
             float(table.score[rows].mean()) / files.question.score_scale,
@@ -117,10 +125,21 @@ def _from_prompts(
     return found
 
 
+def _recorded_inputs(files: QuestionFiles, cls: RequestClass) -> FloatArray | None:
+    """Returns the prompt lengths of a class in the trace; None where it has none.
+
+    Traffic knows its prompts better than a test set does. Rows without a class tell something
+    only where there is one class.
+    """
+    names = {cls.name, None} if len(files.question.classes) == 1 else {cls.name}
+    tokens = [r.input_tokens for r in files.trace if r.class_name in names and r.input_tokens]
+    return observed_nodes(np.array(tokens, dtype=np.float64), N_INPUT_NODES) if tokens else None
+
+
 def _stated(
     lengths: Lengths | None, files: QuestionFiles, n: int, otherwise: FloatArray
 ) -> FloatArray:
-    """Returns the lengths that the question states for a class, else those of the scores."""
+    """Returns the lengths that the question states for a class, else the other ones."""
     if lengths is None:
         return otherwise
     if lengths.file is not None:

@@ -55,7 +55,6 @@ def diff_data(diff: PlanDiff) -> dict[str, object]:
         "shares": [_step(s.pool, s.old, s.new) | {"class": s.class_name} for s in diff.shares],
         "gpus": [_step(c.name, c.old, c.new) for c in diff.gpus],
         "moved_ratio": diff.moved_ratio,
-        "moved_is_exact": diff.moved_is_exact,
         **{
             change.name: _values(change.old, change.new)
             for change in (

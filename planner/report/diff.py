@@ -70,8 +70,7 @@ def _shares(diff: PlanDiff) -> RenderableType:
 
 
 def _moved(diff: PlanDiff) -> str:
-    least = "" if diff.moved_is_exact else "at least "
-    return f"{least}{percent(diff.moved_ratio, 2)} of all traffic goes to another pool"
+    return f"{percent(diff.moved_ratio, 2)} of all traffic goes to another pool"
 
 
 def _figures(diff: PlanDiff) -> RenderableType:

@@ -121,7 +121,7 @@ def _points(points: Sequence[Point], width: int) -> Iterator[RenderableType]:
         for row in cells:
             made.add_row("", *(row[name] or "-" for name in block))
         for name, column in zip(block, made.columns[1:], strict=True):
-            column.no_wrap, column.min_width = False, _width(name, cells)
+            column.no_wrap, column.width = False, _width(name, cells)
         yield made
     yield from (bullet(f"[{n}] {source}") for n, source in enumerate(sources, 1))
 

@@ -17,7 +17,7 @@ the load, so that F(r) holds for every load up to r (MATH: conservative).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,6 +91,11 @@ class Case:
         """Returns whether the quality of all traffic has a floor that is a row."""
         asked = self.problem.objective != "quality" or self.problem.quality_floor_hard
         return asked and self.problem.workload.quality_at_least is not None
+
+    def relaxed(self) -> Case:
+        """Returns the case for a bound: caps from limits hold only where figures never fall."""
+        falls = bool((self.figures.raw < self.figures.worst).any())
+        return replace(self, cap=self.room) if falls else self
 
     def loads(self, shares: FloatArray) -> FloatArray:
         """Returns the load per replica of every slot for shares by column (J,), (A,)."""

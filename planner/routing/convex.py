@@ -52,7 +52,7 @@ def conservative(case: Case) -> Segments:
     parts = []
     gap, cap = 0.0, case.cap.copy()
     for slot in range(case.n_slots):
-        nodes, figures, mean_work = _flow_table(case, slot)
+        nodes, figures, mean_work = _flow_table(case, case.figures.worst, slot)
         cap[slot] = nodes[-1]
         if nodes.size < 2:
             continue
@@ -69,7 +69,7 @@ def optimistic(case: Case) -> Segments:
     """Returns segments of the lower hulls, for a bound at the tables' mix (§5)."""
     parts = []
     for slot in range(case.n_slots):
-        nodes, figures, mean_work = _flow_table(case, slot, cut=False)
+        nodes, figures, mean_work = _flow_table(case, case.figures.raw, slot, cut=False)
         hulls = [lower_hull(nodes, figure) for figure in figures]
         shared = np.unique(np.concatenate([x for x, _ in hulls]))
         slopes = [np.diff(np.interp(shared, x, y)) / np.diff(shared) / mean_work for x, y in hulls]
@@ -77,8 +77,13 @@ def optimistic(case: Case) -> Segments:
     return _join(case, parts, case.cap, 0.0)
 
 
-def _flow_table(case: Case, slot: int, cut: bool = True) -> tuple[FloatArray, FloatArray, float]:
-    """Returns nodes (K,), figures at the table's mix (L, K) in units of b_l, and the mean work."""
+def _flow_table(
+    case: Case, values: FloatArray, slot: int, cut: bool = True
+) -> tuple[FloatArray, FloatArray, float]:
+    """Returns nodes (K,), figures at the table's mix (L, K) in units of b_l, and the mean work.
+
+    The figures come from entry values (E, K); `cut` leaves out what lies beyond the cut.
+    """
     f, cap = case.figures, float(case.cap[slot])
     pool = int(case.pools[slot])
     table = case.problem.tables[pool]
@@ -90,7 +95,7 @@ def _flow_table(case: Case, slot: int, cut: bool = True) -> tuple[FloatArray, Fl
     figures = np.empty((f.n, nodes.size))
     for limit in range(f.n):
         of_limit = f.limit[mine] == limit
-        mean = mix[of_limit] @ f.worst[mine[of_limit]] / mix[of_limit].sum()
+        mean = mix[of_limit] @ values[mine[of_limit]] / mix[of_limit].sum()
         figures[limit] = np.interp(nodes, case.grid[slot], mean) / f.bound[limit]
     last = _last_node(case, figures) if cut else nodes.size - 1
     first_limit = f.limit[mine] == 0

@@ -96,7 +96,8 @@ def _convex(case: Case, method: Method) -> Answer:
         better = _settled(case, improve(case, start, n_rounds))
         answer = better if missed or better.point.value > point.value else answer
     if method == "exact":
-        bound = solve_convex(case, optimistic(case)).value
+        loose = case.relaxed()
+        bound = solve_convex(loose, optimistic(loose)).value
         proven = bound >= answer.point.value - OPTIMAL_GAP_RATIO * abs(answer.point.value)
         answer = replace(answer, bound=bound if proven else None)
     return replace(answer, envelope_gap_ratio=segments.gap_ratio)
@@ -131,9 +132,10 @@ def _by_integer_tiers(case: Case) -> Answer:
     chosen, solution = best_tiers(
         case, conservative_figures(case, tiers), tiers, SOLVE_GAP_RATIO, SOLVE_NODES
     )
-    finer = split_tiers(tiers, max(1, BOUND_TIERS // max(tiers.size, 1)))
+    loose = case.relaxed()
+    finer = split_tiers(tier_loads(loose), max(1, BOUND_TIERS // max(tiers.size, 1)))
     _, relaxed = best_tiers(
-        case, optimistic_figures(case, finer), finer, SOLVE_GAP_RATIO, SOLVE_NODES
+        loose, optimistic_figures(loose, finer), finer, SOLVE_GAP_RATIO, SOLVE_NODES
     )
     starts = [at_loads(case, loads) for loads in (chosen, *_starts(case))]
     ends = [improve(case, start, EXACT_ROUNDS) for start in starts]

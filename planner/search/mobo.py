@@ -42,6 +42,8 @@ _N_SCREENED = 2048
 """Candidates whose gains are forecast."""
 _N_SHORTLIST = 200
 """Candidates whose expected improvement is computed."""
+_N_BASELINE = 32
+"""Points of the front that the expected improvement is measured against."""
 _OPTIMISM = 1.5
 _ALWAYS_REFIT = 200
 """Trials up to which every batch fits hyper-parameters anew; beyond, every fourth does."""
@@ -98,9 +100,12 @@ class _Optimiser:
         view = self._view(points, scale)
         rows = self._shortlist(self._surrogate, view, gains[front])
         if len(rows) > self._n_batch:
-            known = trials.points[front] if len(front) else trials.points
+            known = self._baseline(trials, front, gains)
             chosen = self._surrogate.choose(
-                self._view(known, scale), view.take(rows), self._n_batch, batch_seed
+                self._view(trials.points[known], scale),
+                view.take(rows),
+                self._n_batch,
+                batch_seed,
             )
             rows = rows[chosen]
         return points[rows]
@@ -130,6 +135,13 @@ class _Optimiser:
             found = self._rng.permutation(found)[:room]
         sparse = sampling.unseen_points(box, _N_SPARSE, self._rng, log.unseen)
         return log.unseen(np.concatenate([found, sparse]))
+
+    def _baseline(self, trials: Trials, front: IntVector, gains: FloatMatrix) -> IntVector:
+        """The trials whose volume is to be enlarged: those of the front that matter most."""
+        if not len(front):
+            return np.arange(len(trials.points), dtype=np.int64)
+        worth = hypervolume.contributions(-gains[front], np.zeros(gains.shape[1]))
+        return np.sort(front[np.argsort(-worth, kind="stable")[:_N_BASELINE]])
 
     def _shortlist(self, fitted: Surrogate, view: View, front: FloatMatrix) -> IntVector:
         """Rows of the most promising candidates, one for all that look the same, (k,)."""

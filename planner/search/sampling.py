@@ -58,11 +58,11 @@ def sparse_points(box: Box, n_points: int, rng: np.random.Generator) -> IntMatri
 
 
 def _filled(box: Box, n_points: int, rng: np.random.Generator) -> tuple[IntMatrix, IntMatrix]:
-    """Random maximal fillings (n, d), and the coordinate of each step (n, steps), -1 = none."""
+    """Random maximal fillings (n, d), and the coordinate of each step (n, moves), -1 = none."""
     free = ~np.any(box.rows != 0.0, axis=0)
     points = np.tile(box.lower, (n_points, 1))
     points[:, free] = rng.integers(box.lower[free], box.upper[free] + 1, (n_points, free.sum()))
-    steps: list[IntVector] = []
+    moves: list[IntVector] = []
     for _ in range(_MAX_UNITS):
         fits = _fitting(points, box) & ~free
         can = fits.any(axis=1)
@@ -70,8 +70,8 @@ def _filled(box: Box, n_points: int, rng: np.random.Generator) -> tuple[IntMatri
             break
         pick = np.argmax(np.where(fits, rng.random(fits.shape), -1.0), axis=1)
         points[can, pick[can]] += 1
-        steps.append(np.where(can, pick, -1))
-    placed = np.stack(steps, axis=1) if steps else np.empty((n_points, 0), dtype=np.int64)
+        moves.append(np.where(can, pick, -1))
+    placed = np.stack(moves, axis=1) if moves else np.empty((n_points, 0), dtype=np.int64)
     return points, placed
 
 
@@ -86,20 +86,20 @@ def _fitting(points: IntMatrix, box: Box) -> BoolVector:
 
 
 def repaired(point: IntVector, box: Box, rng: np.random.Generator) -> IntVector:
-    """Returns `point` (d,) after steps of one unit, each the one that lowers the excess most.
+    """Returns `point` (d,) after moves (see `neighbours`), each the one that lowers the excess most.
 
-    Ties are broken at random. Stops where no step helps, so the result may still be outside.
+    Ties are broken at random. Stops where no move helps, so the result may still be outside.
     """
     current = np.clip(point, box.lower, box.upper)
     excess = _excess(current[None, :], box)[0]
     while excess > 0.0:
-        steps = _steps(current, box)
-        if not len(steps):
+        moves = _moved(current, box)
+        if not len(moves):
             break
-        after = _excess(steps, box)
+        after = _excess(moves, box)
         if after.min() >= excess:
             break
-        current = steps[rng.choice(np.flatnonzero(after == after.min()))]
+        current = moves[rng.choice(np.flatnonzero(after == after.min()))]
         excess = after.min()
     return current
 
@@ -109,13 +109,6 @@ def _excess(points: IntMatrix, box: Box) -> FloatVector:
     over = points @ box.rows.T - box.limits
     over = np.where(over > ROW_TOLERANCE, over, 0.0)
     return np.asarray(np.sum(over / np.where(scale > 0, scale, 1.0), axis=1), dtype=np.float64)
-
-
-def _steps(point: IntVector, box: Box) -> IntMatrix:
-    unit = np.eye(box.n_dims, dtype=np.int64)
-    steps = point + np.concatenate([unit, -unit])
-    inside = np.all((steps >= box.lower) & (steps <= box.upper), axis=1)
-    return np.asarray(steps[inside], dtype=np.int64)
 
 
 def uniform_points(box: Box, n_points: int, rng: np.random.Generator) -> IntMatrix:
@@ -154,13 +147,19 @@ def neighbours(point: IntVector, box: Box) -> IntMatrix:
     A move adds or removes one unit, or exchanges units of two coordinates one for one, one
     for two or two for one (units of different size rarely swap one for one).
     """
+    moved = _moved(point, box)
+    return np.asarray(np.unique(moved[box.admits(moved)], axis=0), dtype=np.int64)
+
+
+def _moved(point: IntVector, box: Box) -> IntMatrix:
+    """All moves from `point` that stay between lower and upper, rows not regarded, (n, d)."""
     unit = np.eye(box.n_dims, dtype=np.int64)
-    can_give, can_take = point > box.lower, point < box.upper
-    pairs = np.outer(can_give, can_take) & ~np.eye(box.n_dims, dtype=np.bool_)
+    pairs = np.outer(point > box.lower, point < box.upper) & ~np.eye(box.n_dims, dtype=np.bool_)
     give, take = np.nonzero(pairs)
     exchanges = [n * unit[take] - k * unit[give] for k, n in ((1, 1), (1, 2), (2, 1))]
     moved = point + np.concatenate([unit, -unit, *exchanges])
-    return np.asarray(np.unique(moved[box.admits(moved)], axis=0), dtype=np.int64)
+    inside = np.all((moved >= box.lower) & (moved <= box.upper), axis=1)
+    return np.asarray(moved[inside], dtype=np.int64)
 
 
 def unseen_points(

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,12 +41,13 @@ from planner.search.problem import (
 )
 
 if TYPE_CHECKING:
+    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
     from botorch.models import SingleTaskGP
     from botorch.models.model import ModelList
     from torch import Tensor
 
 _ENOUGH_ACCEPTED = 8
-_FIT_TOLERANCE = 1e-5
+_FIT_TOLERANCE = 1e-6
 _N_SAMPLES = 16
 """Sobol samples of the posterior behind each expectation; a power of two."""
 
@@ -181,16 +182,21 @@ class Surrogate:
         from botorch.optim import optimize_acqf_discrete
 
         choices = _tensor(candidates)
-        picked, _ = optimize_acqf_discrete(
-            self._acquisition(_tensor(baseline), seed),
-            q=min(n_points, len(choices)),
-            choices=choices,
-            unique=True,
-        )
-        same = torch.all(picked[:, None, :] == choices[None, :, :], dim=2)
-        return np.asarray(same.int().argmax(dim=1).numpy(), dtype=np.int64)
+        left = np.arange(len(choices))
+        acquisition = self._acquisition(_tensor(baseline), seed)
+        chosen: list[int] = []
+        # One by one rather than q at once: the volume is cut into boxes once less per batch,
+        # which is most of the time.
+        while len(chosen) < min(n_points, len(choices)):
+            if chosen:
+                acquisition.set_X_pending(choices[chosen])
+            best, _ = optimize_acqf_discrete(acquisition, q=1, choices=choices[left])
+            row = int(torch.all(choices[left] == best, dim=1).int().argmax())
+            chosen.append(int(left[row]))
+            left = np.delete(left, row)
+        return np.array(chosen, dtype=np.int64)
 
-    def _acquisition(self, baseline: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
+    def _acquisition(self, baseline: Tensor, seed: int) -> qLogNoisyExpectedHypervolumeImprovement:
         import torch
         from botorch.acquisition.multi_objective import logei
         from botorch.acquisition.multi_objective.objective import IdentityMCMultiOutputObjective
@@ -200,7 +206,7 @@ class Surrogate:
         if hasattr(logei, "_load_attempted"):
             logei._load_attempted = True
         n_gains = self._models.num_outputs - int(self._constrained)
-        acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
+        return logei.qLogNoisyExpectedHypervolumeImprovement(
             model=self._models,
             ref_point=torch.zeros(n_gains, dtype=torch.double),
             X_baseline=baseline,
@@ -210,8 +216,6 @@ class Surrogate:
             prune_baseline=True,
             cache_root=False,
         )
-        result: Callable[[Tensor], Tensor] = acquisition
-        return result
 
     def _sampler(self, seed: int) -> Tensor:
         """One sampler per output: Sobol for the first process, independent draws for others,

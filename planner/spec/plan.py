@@ -81,6 +81,7 @@ class Predicted(Spec):
     """The predicted outcome of a plan at its planned rate."""
 
     rate_rps: NonNegative
+    class_rps: dict[Name, NonNegative]
     rate_factor: Positive | None = None
     cost_usd_per_h: NonNegative
     usd_per_million_output_tokens: NonNegative | None

@@ -244,6 +244,19 @@ def test_falling_latency_is_taken_at_its_running_maximum() -> None:
     assert solve(replace(problem, tables=(bent,), workload=w)).feasible
 
 
+@pytest.mark.parametrize("scope", ["c0", None])
+def test_falling_latency_proves_nothing_that_is_not_so(scope: str | None) -> None:
+    problem = one_pool()
+    table = problem.tables[0]
+    mean = 1000.0 * np.where(LOADS < 0.15, 3.0, 1.0 / (1.0 - LOADS))[None, :]
+    bent = replace(table, mean_ms={"e2e": mean})
+    w = replace(problem.workload, limits=(limit(scope, 2500.0),))
+    routing = solve(replace(problem, tables=(bent,), workload=w), "exact")
+    load = np.array([0.2])
+    assert limit_met(w, (bent,), load, np.ones((1, 1)), w.limits[0])  # the truth serves it all
+    assert routing.status == "unserved"  # the running maximum does not, and is no proof
+
+
 def test_same_problem_same_bytes() -> None:
     for scope in sorted(LIMITS):
         one, two = (solve(problem_of(5, scope, "quality")) for _ in range(2))

@@ -1,0 +1,152 @@
+"""Bounds: what no plan inside the box can beat, by the optimistic joint program.
+
+    1  solve the optimistic program with one tier per pool; its proven bound holds for every plan
+    2  cut every tier in two: there the program was too optimistic
+    3  again, until the known plan is reached, the program is too large, or rounds are over
+
+Each round's bound is valid by itself (argument in joint.py), so the best of them is; narrower
+tiers are closer to the truth, so bounds improve from round to round until the solver's limit of
+nodes tells. Nodes and rounds are limited, never seconds.
+
+The proof is SCIP's dual bound in floating point, so it is moved by 1e-6 to the safe side; it is
+about the given tables at their class mix (§5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.exact.joint import Joint, Objective, Tiers, build_joint, halved, read_tiers
+from planner.exact.scip import maximise_whole
+from planner.routing.linear import maximise
+from planner.space import Space
+from planner.spec.table import PoolTable
+from planner.spec.workload import Workload
+
+BOUND_TIERS = 16  # at first, per pool
+ROUNDS = 3
+NODES = 1000  # per round
+GAP_RATIO = 1e-4
+MOST_CELLS = 1000  # columns times tiers: beyond, tiers stay as they are
+MOST_CLASSES = 24
+SAFETY_RATIO = 1e-6
+
+
+@dataclass(frozen=True)
+class BoundResult:
+    """What is proved about the best plan of a box."""
+
+    best_possible: float | None  # $/h at least, or quality or rate factor at most; None: nothing
+    solve_gap_ratio: float  # part of the last round's value that the solver left open
+    infeasible: bool  # proved: no plan serves everything within limits and floors
+    method: str
+
+    @property
+    def proved(self) -> bool:
+        """Returns whether there is a bound."""
+        return self.best_possible is not None
+
+
+def cost_bound(
+    workload: Workload,
+    tables: Sequence[PoolTable],
+    space: Space,
+    headroom_ratio: float,
+    known_usd_per_h: float | None = None,
+) -> float | None:
+    """Returns what any plan costs at least, in $/h; None when nothing can be proved."""
+    found = bound(workload, tables, space, headroom_ratio, "cost", known_usd_per_h)
+    return found.best_possible
+
+
+def bound(  # noqa: PLR0917
+    workload: Workload,
+    tables: Sequence[PoolTable],
+    space: Space,
+    headroom_ratio: float,
+    objective: Objective,
+    known: float | None = None,
+    n_tiers: int = BOUND_TIERS,
+    n_rounds: int = ROUNDS,
+) -> BoundResult:
+    """Returns the best that any plan of the box can reach in one objective.
+
+    Args:
+        workload: C classes over P pools, with the floors and limits that a plan keeps.
+        tables: the pools' tables, (P,).
+        space: the box of deployments.
+        headroom_ratio: load <= (1 - headroom_ratio) * max_load.
+        objective: cost (rent and hosted requests, $/h), quality (ratio) or rate_factor.
+        known: value of the best plan so far; once it is proved to be the best, rounds end.
+        n_tiers: tiers per pool in the first round.
+        n_rounds: number of programs, each with twice the tiers of the one before.
+    """
+    if (space.lower > space.upper).any():
+        return BoundResult(None, 0.0, True, "the box of deployments is empty")
+    tiers = read_tiers(workload, tables, space, headroom_ratio, "optimistic", n_tiers)
+    if tiers.case.n_classes > MOST_CLASSES:
+        return _relaxed(tiers, objective)
+    return _by_rounds(tiers, objective, known, n_rounds)
+
+
+def _relaxed(tiers: Tiers, objective: Objective) -> BoundResult:
+    """Returns the bound of the relaxation: replicas in parts, tiers mixed."""
+    floor = tiers.case.problem.workload.quality_at_least
+    joint = build_joint(tiers, objective, floor, integer=False)
+    solution = maximise(joint.program)
+    if not solution.solved:
+        return BoundResult(None, 0.0, False, "the relaxation has no solution: nothing is proved")
+    value = _value(joint, objective, solution.bound)
+    text = f"linear relaxation of the joint program, {tiers.loads.shape[1]} tiers per pool"
+    return BoundResult(value, 0.0, False, text)
+
+
+def _by_rounds(
+    tiers: Tiers, objective: Objective, known: float | None, n_rounds: int
+) -> BoundResult:
+    """Returns the best bound of rounds of integer programs with ever finer tiers."""
+    floor = tiers.case.problem.workload.quality_at_least
+    best: float | None = None
+    gap, n_tiers = 0.0, 0
+    for _ in range(max(1, n_rounds)):
+        joint = build_joint(tiers, objective, floor, integer=True, one_tier=True)
+        solution = maximise_whole(joint.program, GAP_RATIO, NODES)
+        if solution.status == "none":
+            text = "SCIP on the joint program: no deployment keeps every limit and floor"
+            return BoundResult(None, 0.0, True, text)
+        if not solution.found:
+            break
+        value = _value(joint, objective, solution.bound)
+        if best is None or _is_tighter(objective, value, best):
+            best, n_tiers = value, tiers.loads.shape[1]
+            gap = solution.bound - solution.objective
+            gap /= max(abs(solution.objective), 1e-12)
+        finer = halved(tiers)
+        too_large = tiers.case.work.size * finer.loads.shape[1] > MOST_CELLS
+        if too_large or not tiers.case.figures.n or _reached(objective, best, known):
+            break
+        tiers = finer
+    if best is None:
+        return _relaxed(tiers, objective)
+    text = f"SCIP on the joint program with {n_tiers} optimistic tiers per pool"
+    return BoundResult(best, gap, False, text)
+
+
+def _is_tighter(objective: Objective, value: float, other: float) -> bool:
+    """Returns whether a bound says more than another."""
+    return value > other if objective == "cost" else value < other
+
+
+def _reached(objective: Objective, best: float, known: float | None) -> bool:
+    """Returns whether a bound proves that nothing is better than a known value."""
+    if known is None:
+        return False
+    slack = 2.0 * SAFETY_RATIO * abs(known)
+    return best >= known - slack if objective == "cost" else best <= known + slack
+
+
+def _value(joint: Joint, objective: Objective, program_bound: float) -> float:
+    """Returns a bound of the program in the objective's own unit, moved to the safe side."""
+    value = program_bound * joint.unit + SAFETY_RATIO * abs(program_bound * joint.unit)
+    return max(0.0, -value) if objective == "cost" else value

@@ -1,0 +1,27 @@
+"""What the tests of the commands share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from shell import Ran, Run
+
+from planner.cli.app import main
+
+
+@pytest.fixture
+def rb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Returns a function that runs rb in a folder of its own, errors mapped as in a shell."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["rb", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        streams = capsys.readouterr()
+        return Ran(int(left.value.code or 0), streams.out, streams.err)
+
+    return run

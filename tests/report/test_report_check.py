@@ -1,0 +1,53 @@
+"""Findings as text: severity, code, place, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import io
+
+from planner.gate.finding import Finding, error, warning
+from planner.report.check import render_findings, verdict
+from planner.report.console import make_console
+from planner.report.data import findings_data
+
+
+def text_of(*findings: Finding) -> str:
+    stream = io.StringIO()
+    render_findings(findings, make_console(stream, 80))
+    return stream.getvalue()
+
+
+STOCK = error("stock", "plan.json:deployment (h100)", "takes 9 GPUs, 8 exist", "raise the stock")
+MARK = warning("extrapolated", "a-pool", "runs outside its measured loads", "measure it")
+
+
+def test_findings_and_their_number() -> None:
+    assert text_of(STOCK, MARK).splitlines() == [
+        "error stock: plan.json:deployment (h100)",
+        "  takes 9 GPUs, 8 exist",
+        "  fix: raise the stock",
+        "warning extrapolated: a-pool",
+        "  runs outside its measured loads",
+        "  fix: measure it",
+        "1 error, 1 warning",
+    ]
+
+
+def test_clean_is_said() -> None:
+    assert text_of().startswith("clean: ")
+    assert verdict([MARK, MARK]) == "0 errors, 2 warnings"
+
+
+def test_long_findings_wrap_under_themselves() -> None:
+    text = text_of(error("x", "w" * 120, "word " * 60, "fix " * 60))
+    assert max(len(row) for row in text.splitlines()) <= 80
+    assert all(row.startswith("  ") for row in text.splitlines() if row.strip().startswith("word"))
+
+
+def test_data_holds_every_field() -> None:
+    data = findings_data([STOCK, MARK])
+    assert (data["ok"], data["n_errors"], data["n_warnings"]) == (False, 1, 1)
+    assert data["findings"] == [
+        {"severity": f.severity, "code": f.code, "where": f.where, "what": f.what, "fix": f.fix}
+        for f in (STOCK, MARK)
+    ]
+    assert findings_data([MARK])["ok"] is True

@@ -1,0 +1,111 @@
+"""`rb plan` as a process: same bytes, streams, Ctrl-C, and a plan that `rb check` accepts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from questions import PROFILES, REPOSITORY, small, write_question
+
+
+def rb(
+    *arguments: str, hash_seed: str = "0", check: int | None = 0
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "planner", *arguments],
+        capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=240, check=False,
+    )  # fmt: skip
+    if check is not None:
+        assert done.returncode == check, done.stderr
+    return done
+
+
+def plan_bytes(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "plan.json").read_bytes(), (folder / "routes.json").read_bytes()
+
+
+def test_same_question_same_bytes_in_another_process(tmp_path: Path) -> None:
+    folder = write_question(tmp_path / "plans" / "q", small())
+    texts = []
+    for hash_seed in ("1", "2"):
+        rb("plan", str(folder), "--profiles", str(PROFILES), "--effort", "quick", "--method",
+           "local", hash_seed=hash_seed)  # fmt: skip
+        texts.append(plan_bytes(folder))
+    assert texts[0] == texts[1]
+
+
+def test_json_is_the_file_and_check_and_diff_accept_it(tmp_path: Path) -> None:
+    folder = write_question(tmp_path / "plans" / "q", small())
+    shared = ("--profiles", str(PROFILES))
+    done = rb("plan", str(folder), *shared, "--effort", "quick", "--method", "enumerate", "--json")
+    assert done.stdout == (folder / "plan.json").read_text()
+    assert done.stderr == ""
+    checked = rb("check", str(folder), *shared, "--json")
+    codes = {finding["code"] for finding in json.loads(checked.stdout)["findings"]}
+    assert "prediction-drift" not in codes
+    assert "stale" not in codes
+    assert rb("diff", str(folder), str(folder), "--exit-code").returncode == 0
+
+
+def test_quiet_says_nothing(tmp_path: Path) -> None:
+    folder = write_question(tmp_path / "plans" / "q", small())
+    done = rb("plan", str(folder), "--profiles", str(PROFILES), "--effort", "quick", "--method",
+              "local", "--quiet")  # fmt: skip
+    assert done.stdout == done.stderr == ""
+    assert (folder / "plan.json").exists()
+
+
+def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
+    # A question whose search goes on for minutes: three models on two kinds of GPU.
+    question = small(
+        pools=None, stock={"h100-sxm-80g": 32, "b200-sxm-180g": 32}, quality_at_least=0.5
+    )
+    folder = write_question(tmp_path / "plans" / "q", question)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "planner", "plan", str(folder), "--profiles", str(PROFILES),
+         "--effort", "thorough", "--method", "local"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        time.sleep(8)
+        assert process.poll() is None, "the search ended before it could be interrupted"
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 0, talk
+    assert "interrupted: this is the best found so far" in talk
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["complete"] is False
+    assert plan["deployment"]
+    checked = rb("check", str(folder), "--profiles", str(PROFILES), "--json")
+    findings = json.loads(checked.stdout)["findings"]
+    assert "incomplete" in {finding["code"] for finding in findings}
+
+
+@pytest.mark.slow
+def test_the_demo_is_planned_by_bayesian_optimisation_with_split_shares(tmp_path: Path) -> None:
+    pytest.importorskip("botorch")
+    texts = []
+    for hash_seed in ("1", "2"):
+        folder = tmp_path / hash_seed / "plans" / "demo"
+        folder.mkdir(parents=True)
+        for path in (REPOSITORY / "plans" / "demo").glob("*.[cy][sa][vm]*"):
+            (folder / path.name).write_bytes(path.read_bytes())
+        rb("plan", str(folder), "--profiles", str(PROFILES), "--effort", "quick",
+           hash_seed=hash_seed)  # fmt: skip
+        texts.append(plan_bytes(folder))
+    assert texts[0] == texts[1]
+    plan = json.loads(texts[0][0])
+    assert "Bayesian optimisation" in plan["provenance"]["method"]
+    assert len({entry["model_name"] for entry in plan["deployment"]}) >= 2
+    assert any(0.001 < route["share"] < 0.999 for route in plan["routing"])
+    rb("check", str(folder), "--profiles", str(PROFILES))

@@ -1,0 +1,68 @@
+"""The README tells the truth: its console example runs, its commands and links exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from planner.cli.app import app, run
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("plans/a100", "profiles"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.splitlines()[0])
+def test_console_example_prints_what_the_readme_shows(
+    block: str, checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    assert commands
+    for command in commands:
+        line, _, expected = command.partition("\n")
+        program, *arguments = shlex.split(line)
+        assert program == "rb"
+        assert run(arguments) == 0
+        shown = "\n".join(row.rstrip() for row in capsys.readouterr().out.splitlines())
+        assert shown.strip() == expected.strip()
+
+
+def test_the_example_is_there() -> None:
+    assert CONSOLE
+
+
+def test_every_command_is_in_the_readme() -> None:
+    names = [command.name for command in app.registered_commands]
+    names += [f"profile {c.name or c.callback.__name__}" for g in app.registered_groups
+              for c in g.typer_instance.registered_commands]  # fmt: skip
+    assert len(names) >= 7
+    for name in names:
+        assert f"`rb {name}" in README, name
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_every_command_has_an_example_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [[str(command.name)] for command in app.registered_commands]
+    names += [["profile", "import"], ["profile", "show"]]
+    for name in names:
+        assert run([*name, "--help"]) == 0
+        assert "Example: rb " in " ".join(capsys.readouterr().out.split()), name

@@ -1,0 +1,80 @@
+"""Infeasible questions: exit 1, what binds, and relaxations that really work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from questions import inputs_of, small, write_question
+
+from planner.cli.app import run
+from planner.errors import Infeasible
+from planner.plan import make_plan
+
+
+def refusal(folder: Path, **changes: object) -> Infeasible:
+    with pytest.raises(Infeasible) as caught:
+        make_plan(inputs_of(folder, small(**changes)), "quick", "enumerate")
+    return caught.value
+
+
+def number(pattern: str, lines: tuple[str, ...]) -> float:
+    found = [m for line in lines if (m := re.search(pattern, line))]
+    assert found, (pattern, lines)
+    return float(found[0].group(1))
+
+
+def test_a_budget_too_small_names_the_budget_that_works(tmp_path: Path) -> None:
+    refused = refusal(tmp_path / "no", budget_usd_per_h=9.0)
+    enough = number(r"a budget of ([\d.]+) \$/h meets everything", refused.relaxations)
+    assert enough > 9.0
+    plan = make_plan(inputs_of(tmp_path / "yes", small(budget_usd_per_h=enough)), "quick")
+    assert plan.predicted.cost_usd_per_h <= enough + 1e-9
+    below = small(budget_usd_per_h=enough - 0.01)
+    with pytest.raises(Infeasible):
+        make_plan(inputs_of(tmp_path / "below", below), "quick", "enumerate")
+
+
+def test_a_limit_too_tight_names_the_limit_that_works(tmp_path: Path) -> None:
+    question = small()
+    question["classes"][0]["limits"][0]["at_most_ms"] = 900
+    refused = refusal(tmp_path / "no", classes=question["classes"])
+    assert "p95 e2e of easy" in refused.binding or "easy" in " ".join(refused.relaxations)
+    seconds = number(r"p95 e2e of easy at ([\d.]+) s instead", refused.relaxations)
+    question["classes"][0]["limits"][0]["at_most_ms"] = seconds * 1000 * 1.01
+    make_plan(inputs_of(tmp_path / "yes", question), "quick", "enumerate")
+
+
+def test_a_floor_too_high_names_the_best_quality(tmp_path: Path) -> None:
+    refused = refusal(tmp_path / "no", quality_at_least=0.95)
+    best = number(r"a quality of ([\d.]+) is the best", refused.relaxations)
+    assert 0.5 < best < 0.95
+    make_plan(inputs_of(tmp_path / "yes", small(quality_at_least=best - 1e-3)), "quick")
+
+
+def test_too_little_stock_names_what_is_missing(tmp_path: Path) -> None:
+    refused = refusal(tmp_path / "no", stock={"h100-sxm-80g": 4})
+    more = number(r"(\d+) more h100-sxm-80g", refused.relaxations)
+    stock = {"h100-sxm-80g": 4 + int(more)}
+    make_plan(inputs_of(tmp_path / "yes", small(stock=stock)), "quick", "enumerate")
+
+
+def test_less_traffic_is_named_too(tmp_path: Path) -> None:
+    refused = refusal(tmp_path / "no", stock={"h100-sxm-80g": 4})
+    factor = number(r"([\d.]+) times the planned traffic", refused.relaxations)
+    assert 0 < factor < 1
+
+
+def test_the_command_exits_1_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_question(tmp_path / "plans" / "no", small(budget_usd_per_h=3.0))
+    profiles = Path(__file__).parent.parent / "profiles"
+    arguments = ["plan", str(folder), "--profiles", str(profiles), "--effort", "quick"]
+    assert run([*arguments, "--method", "enumerate"]) == 1
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert "no deployment meets the question" in streams.err
+    assert "would work: a budget of" in streams.err
+    assert not (folder / "plan.json").exists()
