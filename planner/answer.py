@@ -10,7 +10,7 @@ from planner import __version__
 from planner.case import Case
 from planner.score import Figure
 from planner.settle import Settled
-from planner.spec.arrays import IntArray
+from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.base import worst_origin
 from planner.spec.plan import (
     Bound,
@@ -94,8 +94,7 @@ def predicted(case: Case, settled: Settled) -> Predicted:
     """Returns the predicted outcome of a settled deployment, rounded for the file."""
     score, workload = settled.score, case.workload
     factor = settled.rate_factor
-    mean_share = float(workload.mean_rate_rps.sum() / workload.rate_rps.sum())
-    tokens_per_h = float(score.output_tokens_per_s.sum()) * mean_share * 3600.0
+    usd_per_h, tokens_per_h = _long_run(case, settled)
     used = [f.origin for f in score.figures if f.at_most_ms is not None or f.class_name is None]
     return Predicted(
         rate_rps=round(workload.total_rps * factor, 6),
@@ -105,7 +104,9 @@ def predicted(case: Case, settled: Settled) -> Predicted:
         },
         rate_factor=round(factor, 6) if case.question.maximise == "rate_factor" else None,
         cost_usd_per_h=round(settled.cost_usd_per_h, MONEY_DIGITS),
-        usd_per_million_output_tokens=_per_million(settled.cost_usd_per_h, tokens_per_h),
+        usd_per_million_output_tokens=_per_million(
+            float(usd_per_h.sum()), float(tokens_per_h.sum())
+        ),
         quality=round(score.quality, RATIO_DIGITS),
         class_quality={
             name: round(float(q), RATIO_DIGITS)
@@ -113,22 +114,33 @@ def predicted(case: Case, settled: Settled) -> Predicted:
         },
         latency=tuple(_figure(f) for f in score.figures),
         latency_ratio=_ratio(score.latency_ratio),
-        pools=_pool_figures(case, settled, mean_share),
+        pools=_pool_figures(case, settled),
         mix_shift_ratio=round(score.mix_shift_ratio, RATIO_DIGITS),
         origin=worst_origin(workload.origin, *used),
     )
 
 
-def _pool_figures(case: Case, settled: Settled, mean_share: float) -> tuple[PoolFigure, ...]:
+def _long_run(case: Case, settled: Settled) -> tuple[FloatArray, FloatArray]:
+    """Returns each pool's money in $/h and output tokens per hour at mean rates, (P,) each.
+
+    Replicas are rented for the peak and paid all day; requests are paid, and answered, on average.
+    """
+    workload = case.workload
+    per_h = workload.mean_rate_rps[:, None] * settled.shares * settled.rate_factor * 3600.0
+    tokens = np.array(
+        [[s.mean_output_tokens if s is not None else 0.0 for s in row] for row in workload.shapes]
+    )
+    hosted = (per_h * workload.request_usd).sum(axis=0)
+    return case.space.pool_usd_per_h(settled.replicas) + hosted, (per_h * tokens).sum(axis=0)
+
+
+def _pool_figures(case: Case, settled: Settled) -> tuple[PoolFigure, ...]:
     score = settled.score
-    rent = case.space.pool_usd_per_h(settled.replicas)
-    flow = case.workload.rate_rps[:, None] * settled.shares * settled.rate_factor
-    hosted = (flow * case.workload.request_usd).sum(axis=0) * 3600.0
+    usd_per_h, tokens_per_h = _long_run(case, settled)
     found = []
     for p, name in enumerate(case.space.pool_names):
         if settled.replicas[p] == 0:
             continue
-        tokens_per_h = float(score.output_tokens_per_s[p]) * mean_share * 3600.0
         found.append(
             PoolFigure(
                 pool=name,
@@ -137,7 +149,7 @@ def _pool_figures(case: Case, settled: Settled, mean_share: float) -> tuple[Pool
                 output_tokens_per_s=round(float(score.output_tokens_per_s[p]), 3),
                 goodput_rps=round(float(score.goodput_rps[p]), 6),
                 usd_per_million_output_tokens=_per_million(
-                    float(rent[p] + hosted[p] * mean_share), tokens_per_h
+                    float(usd_per_h[p]), float(tokens_per_h[p])
                 ),
                 extrapolated=score.extrapolated[p],
             )

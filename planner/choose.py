@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from planner.explore import Explored
 from planner.objectives import Evaluation, Objectives
 from planner.search import pareto
-from planner.settle import Settled, settle
-from planner.spec.arrays import FloatArray, IntArray
+from planner.settle import Settled, merit, settle
+from planner.spec.arrays import IntArray
 from planner.spec.question import Question
 
 MAX_ATTEMPTS = 30
-"""Deployments that the search found acceptable and that are settled before it is called fruitless."""
+"""Deployments that the search found acceptable and that are settled before all is fruitless."""
 
 MAX_SHORT_ATTEMPTS = 10
 """Deployments that the search found slightly short and that are given a try all the same."""
 
 MAX_FRONT = 12
+
+N_SPEEDUPS = 6
+"""Bisections towards the fastest routing of the fastest deployment."""
 
 PROMISING = 0.05
 """A violation by the search's rough tables up to this may vanish on a plan's own tables."""
@@ -37,18 +41,67 @@ def choose(
     question = objectives.case.question
     order = ranked(objectives, explored.evaluations, kept)
     if question.choose == "knee" and question.maximise == "none":
-        order = [*_knee_first(explored), *order]
+        order = [*_knees(question, explored, kept), *order]
     for evaluation in _worth_a_try(order):
         settled = settle(objectives, evaluation.replicas, evaluation.level)
-        if settled.acceptable and not signed:
-            return settled, nearest
         if settled.acceptable:
-            exact = settle(objectives, evaluation.replicas, evaluation.level, "exact")
-            better = exact.acceptable and _gain(objectives, exact) >= _gain(objectives, settled)
-            return (exact if better else settled), nearest
+            final = _signed(objectives, settled) if signed else settled
+            return _without_idle(objectives, final, kept), nearest
         if nearest is None or _miss(settled) < _miss(nearest):
             nearest = settled
     return None, nearest
+
+
+def _signed(objectives: Objectives, settled: Settled) -> Settled:
+    """Returns a deployment with the best shares found for what the question asks."""
+    exact = settle(objectives, settled.replicas, settled.level, "exact")
+    if exact.acceptable and merit(objectives, exact) >= merit(objectives, settled):
+        settled = exact
+    wants_speed = objectives.case.question.choose == "fastest" and not objectives.maximises_rate
+    return _sped_up(objectives, settled) if wants_speed else settled
+
+
+def _sped_up(objectives: Objectives, settled: Settled) -> Settled:
+    """Returns the fastest routing of a deployment that keeps every promise, by bisection.
+
+    The routing program makes quality largest within limits, so its limits are tightened until
+    something else would give way.
+    """
+    asked, level = objectives.levels[0], settled.level
+    base = asked if asked.limits else objectives.levels[1]
+    unit = 1.0 if asked.limits else base.limits[0].limit.at_most_ms
+    best, low, high = settled, 0.0, settled.latency / unit
+    for _ in range(N_SPEEDUPS):
+        middle = (low + high) / 2
+        tight = replace(objectives, levels=(asked, base.with_limits_scaled(middle)))
+        attempt = settle(tight, settled.replicas, 1)
+        if attempt.acceptable and attempt.latency < best.latency:
+            best, high = replace(attempt, level=level), min(middle, attempt.latency / unit)
+        else:
+            low = middle
+    return best
+
+
+def _without_idle(objectives: Objectives, settled: Settled, kept: IntArray | None) -> Settled:
+    """Returns a deployment without pools that get no traffic, where leaving them out saves money.
+
+    What the question fixes stays, and so does what costs less than the change away from it.
+    """
+    space, question, before = objectives.case.space, objectives.case.question, settled.replicas
+    busy = settled.shares.any(axis=0)
+    fewer = np.where(busy, before, np.minimum(space.lower, before))
+    saved = float(space.cost_usd_per_h(before) - space.cost_usd_per_h(fewer))
+    change = change_usd(question, fewer, kept) - change_usd(question, before, kept)
+    if np.array_equal(fewer, before) or saved < change:
+        return settled
+    gone = {f"load:{space.pool_names[p]}" for p in np.flatnonzero(before > fewer)}
+    prices = tuple(price for price in settled.routing.prices if price.what not in gone)
+    return replace(
+        settled,
+        replicas=fewer,
+        routing=replace(settled.routing, prices=prices),
+        cost_usd_per_h=settled.cost_usd_per_h - saved,
+    )
 
 
 def _worth_a_try(order: Sequence[Evaluation]) -> list[Evaluation]:
@@ -84,21 +137,27 @@ def settled_front(
     objectives: Objectives, explored: Explored, chosen: Settled
 ) -> tuple[Settled, ...]:
     """Returns up to MAX_FRONT settled points of the front, the chosen one among them, by cost."""
-    front = sorted(explored.front, key=lambda e: (e.cost_usd_per_h, -e.quality))
-    picked = _spread(front, MAX_FRONT)
-    found = [chosen]
-    for evaluation in picked:
+    distinct = {_figures(e): e for e in reversed(explored.front)}.values()
+    front = sorted(distinct, key=lambda e: (e.cost_usd_per_h, -e.quality, e.latency, e.level))
+    found = {_point(objectives, chosen): chosen}
+    for evaluation in _spread(front, MAX_FRONT):
         same = np.array_equal(evaluation.replicas, chosen.replicas)
         if same and evaluation.level == chosen.level:
             continue
         settled = settle(objectives, evaluation.replicas, evaluation.level)
         if settled.acceptable:
-            found.append(settled)
-    points = np.array([_vector(objectives, s) for s in found])
-    keep = pareto.non_dominated(points)
-    keep[0] = True  # the chosen one stays, even when a neighbour is equal
-    kept = [s for s, k in zip(found, keep, strict=True) if k]
-    return tuple(sorted(kept, key=lambda s: (s.cost_usd_per_h, -s.score.quality)))
+            settled = _without_idle(objectives, settled, None)
+            found.setdefault(_point(objectives, settled), settled)
+    keep = pareto.non_dominated(np.array([vector for _, vector in found]))
+    keep[0] = True  # the chosen one stays, even when its neighbours turned out better
+    kept = [s for s, k in zip(found.values(), keep, strict=True) if k]
+    return tuple(sorted(kept, key=lambda s: (s.cost_usd_per_h, -s.score.quality, s.latency)))
+
+
+def _figures(e: Evaluation) -> tuple[object, ...]:
+    """Returns what makes two evaluations the same point of the front (§6)."""
+    figures = round(e.cost_usd_per_h, 4), round(e.quality, 6), round(e.latency, 6)
+    return tuple(e.replicas.tolist()), figures, round(e.routing.rate_factor, 6)
 
 
 def change_usd(question: Question, replicas: IntArray, kept: IntArray | None) -> float:
@@ -124,12 +183,22 @@ def _key(
     return (cost, short, quality, latency)
 
 
-def _knee_first(explored: Explored) -> list[Evaluation]:
-    if len(explored.front) < 3:
-        return []
-    cost = np.array([e.cost_usd_per_h for e in explored.front])
-    quality = np.array([e.quality for e in explored.front])
-    return [explored.front[pareto.knee(cost, quality)]]
+def _knees(question: Question, explored: Explored, kept: IntArray | None) -> list[Evaluation]:
+    """Returns the (cost, quality) front from its knee on: each the knee of those left over.
+
+    Faster plans of the same deployment are not on this front: they would bend its chord.
+    """
+    able = [e for e in explored.evaluations if e.violation <= 1e-9]
+    cost = np.array([e.cost_usd_per_h + change_usd(question, e.replicas, kept) for e in able])
+    quality = np.array([e.quality for e in able])
+    values = np.column_stack([cost.round(4), -quality.round(6)])
+    left = np.flatnonzero(pareto.non_dominated(values))
+    order = []
+    while left.size:
+        at = pareto.knee(cost[left], quality[left])
+        order.append(able[int(left[at])])
+        left = np.delete(left, at)
+    return order
 
 
 def _spread(front: Sequence[Evaluation], n: int) -> list[Evaluation]:
@@ -139,14 +208,14 @@ def _spread(front: Sequence[Evaluation], n: int) -> list[Evaluation]:
     return [front[int(i)] for i in np.unique(np.linspace(0, len(front) - 1, n).round())]
 
 
-def _vector(objectives: Objectives, settled: Settled) -> FloatArray:
-    score = settled.score
-    latency = score.latency_ratio if score.latency_ratio is not None else score.objective_ms
-    return np.array([settled.cost_usd_per_h, -_gain(objectives, settled), latency or 0.0])
-
-
-def _gain(objectives: Objectives, settled: Settled) -> float:
-    return settled.rate_factor if objectives.maximises_rate else settled.score.quality
+def _point(
+    objectives: Objectives, settled: Settled
+) -> tuple[tuple[int, ...], tuple[float, float, float]]:
+    """Returns a deployment with its figures, all to be minimised, as the plan writes them (§6)."""
+    gain = settled.rate_factor if objectives.maximises_rate else settled.score.quality
+    digits = 6 if objectives.levels[0].limits else 1
+    figures = round(settled.cost_usd_per_h, 4), -round(gain, 6), round(settled.latency, digits)
+    return tuple(settled.replicas.tolist()), figures
 
 
 def _miss(settled: Settled) -> float:

@@ -49,9 +49,9 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget(seeds=4, mobo=40, local=160, focus=160, enumerate=600),
-    "standard": Budget(seeds=8, mobo=120, local=1_500, focus=1_000, enumerate=4_000),
-    "thorough": Budget(seeds=16, mobo=240, local=6_000, focus=4_000, enumerate=20_000),
+    "quick": Budget(seeds=4, mobo=24, local=160, focus=160, enumerate=600),
+    "standard": Budget(seeds=8, mobo=80, local=800, focus=500, enumerate=3_000),
+    "thorough": Budget(seeds=16, mobo=200, local=5_000, focus=3_000, enumerate=20_000),
 }
 
 

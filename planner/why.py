@@ -6,14 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from planner.choose import PROMISING
 from planner.explore import Explored
 from planner.objectives import Evaluation, Objectives
 from planner.score import MET_TOLERANCE
-from planner.settle import Settled
+from planner.settle import Settled, settle
 from planner.spec.plan import Bound
 
 BINDING_RATIO = 0.97
 """A limit of which at least this much is used is called binding."""
+
+LEAST_GAIN = 1e-4
+"""A gain of quality or rate factor below this is within what the routing program leaves open."""
+
+LEAST_USD_PER_H = 0.005
 
 
 def reasons(
@@ -52,12 +58,11 @@ def _proved(bound: Bound | None) -> list[str]:
 
 def _binding(objectives: Objectives, chosen: Settled) -> list[str]:
     score, question = chosen.score, objectives.case.question
-    found = []
-    for f in sorted(score.figures, key=lambda f: -f.ratio):
-        if f.at_most_ms is not None and f.ratio >= BINDING_RATIO:
-            found.append(
-                f"{f.label} binds: {_seconds(f.ms)} of {_seconds(f.at_most_ms)} ({f.ratio:.1%})"
-            )
+    found = [
+        f"{f.label} binds: {_seconds(f.ms)} of {_seconds(f.at_most_ms)} ({f.ratio:.1%})"
+        for f in sorted(score.figures, key=lambda f: -f.ratio)
+        if f.at_most_ms is not None and f.ratio >= BINDING_RATIO
+    ]
     tightest = max((f for f in score.figures if f.at_most_ms), key=lambda f: f.ratio, default=None)
     if not found and tightest is not None:
         found.append(
@@ -75,7 +80,8 @@ def _binding(objectives: Objectives, chosen: Settled) -> list[str]:
         found.append(f"at their capacity less {keep}: {', '.join(full)}")
     floor = question.quality_at_least
     if floor is not None:
-        found.append(f"quality is {score.quality - floor:+.4f} from its floor of {floor:g}")
+        above = round(score.quality - floor, 4) + 0.0  # never -0.0000
+        found.append(f"quality is {above:+.4f} from its floor of {floor:g}")
     return found
 
 
@@ -88,15 +94,20 @@ def _one_less(objectives: Objectives, chosen: Settled) -> list[str]:
         fewer[p] -= 1
         if not fewer.any():
             continue
-        e = objectives.evaluate(fewer)
         name = case.space.pool_names[p]
-        if e.violation <= 0:
-            saved = chosen.cost_usd_per_h - e.cost_usd_per_h
-            found.append(
-                f"one {name} less might do and save {saved:.2f} $/h, at quality {e.quality:.4f}"
-            )
-        else:
+        e = objectives.evaluate(fewer)
+        if e.violation > PROMISING:
             found.append(f"one {name} less will not do: {_shortfall(objectives, e)}")
+            continue
+        settled = settle(objectives, fewer)
+        if not settled.acceptable:
+            found.append(f"one {name} less will not do: {settled.score.problems[0]}")
+            continue
+        saved = chosen.cost_usd_per_h - settled.cost_usd_per_h
+        at = f"at quality {settled.score.quality:.4f}"
+        if objectives.maximises_rate:
+            at = f"carrying {settled.rate_factor:.3f} times the traffic"
+        found.append(f"one {name} less would do and save {saved:.2f} $/h, {at}")
     return found
 
 
@@ -111,6 +122,9 @@ def _shortfall(objectives: Objectives, e: Evaluation) -> str:
     floor = workload.quality_at_least
     if floor is not None and e.quality < floor:
         return f"quality falls to {e.quality:.4f}, floor {floor:g}"
+    budget = objectives.case.question.budget_usd_per_h
+    if budget is not None and e.cost_usd_per_h > budget:
+        return f"hosted requests raise the cost to {e.cost_usd_per_h:.2f} $/h, budget {budget:g}"
     return "a limit or a floor of a class is missed"
 
 
@@ -127,17 +141,31 @@ def _one_more(objectives: Objectives, chosen: Settled) -> list[str]:
             if case.space.gpu_of[p] != gpu or not case.space.admits(more):
                 continue
             e = objectives.evaluate(more)
-            if e.violation <= 0 and (best is None or _gain(e) > _gain(best)):
+            better = best is None or _gain(objectives, e) > _gain(objectives, best)
+            if e.violation <= 0 and better:
                 best, name = e, pool
-        if best is None:
-            continue
-        extra = best.cost_usd_per_h - chosen.cost_usd_per_h
-        if objectives.maximises_rate:
-            gain = f"carries {best.routing.rate_factor:.3f} times the traffic"
-        else:
-            gain = f"quality {best.quality - chosen.score.quality:+.4f}"
-        found.append(f"best single addition on {gpu}: one {name} for {extra:.2f} $/h, {gain}")
+        if best is not None:
+            found.append(_addition(objectives, chosen, best, gpu, name))
     return found
+
+
+def _addition(
+    objectives: Objectives, chosen: Settled, best: Evaluation, gpu: str, name: str
+) -> str:
+    """Returns what the best single addition on a GPU buys; never less than nothing."""
+    extra = best.cost_usd_per_h - chosen.cost_usd_per_h
+    if extra < -LEAST_USD_PER_H:
+        return (
+            f"best single addition on {gpu}: one {name} saves {-extra:.2f} $/h of hosted requests"
+        )
+    now, then, what = chosen.score.quality, best.quality, "quality"
+    if objectives.maximises_rate:
+        now, then, what = chosen.rate_factor, best.routing.rate_factor, "rate factor"
+    if then - now < LEAST_GAIN:
+        return f"one more replica on {gpu} buys no {what}"
+    return (
+        f"best single addition on {gpu}: one {name} for {extra:.2f} $/h, {what} {then - now:+.4f}"
+    )
 
 
 def _cautions(objectives: Objectives, chosen: Settled) -> list[str]:
@@ -160,8 +188,12 @@ def _cautions(objectives: Objectives, chosen: Settled) -> list[str]:
     return found
 
 
-def _gain(e: Evaluation) -> tuple[float, float]:
-    return e.routing.rate_factor, e.quality
+def _gain(objectives: Objectives, e: Evaluation) -> tuple[float, float]:
+    if objectives.maximises_rate:
+        return e.routing.rate_factor, -e.cost_usd_per_h
+    if objectives.objective == "cost":
+        return -round(e.cost_usd_per_h, 4), e.quality
+    return round(e.quality, 6), -e.cost_usd_per_h
 
 
 def _seconds(ms: float) -> str:

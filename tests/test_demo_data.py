@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import re
@@ -50,8 +51,15 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _typed(spec: type[Spec], row: dict[str, str]) -> Any:
     """Returns the entry of one CSV row; blank cells are 'not measured'."""
-    cells = {key: value for key, value in row.items() if value != ""}
-    return spec.model_validate({k: int(v) if v.isdigit() else v for k, v in cells.items()})
+    cells = {key: _number_or_text(value) for key, value in row.items() if value != ""}
+    return spec.model_validate(cells)
+
+
+def _number_or_text(cell: str) -> int | float | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(cell)
+    return cell
 
 
 def _points(pool: str) -> list[Point]:

@@ -91,7 +91,8 @@ class _Search:
             yield from self._least_unserved(whole)
             return
         if whole:
-            yield from self._whole(self.tiers, self.objective, self.floor, BEST_NODES)
+            best = list(self._whole(self.tiers, self.objective, self.floor, BEST_NODES))
+            yield from best or self._least_unserved(whole)
         yield from self._rounded(relaxed)
         axis: Objective = "rate_factor" if self.objective == "rate_factor" else "cost"
         if self.objective != "cost":
@@ -145,17 +146,17 @@ class _Search:
             yield _replicas(joint, solution)
 
     def _rounded(self, relaxed: tuple[Joint, Solution]) -> Iterator[IntArray]:
-        """Yields roundings of a relaxation: used pools up, all to nearest, all up by one."""
+        """Yields roundings of a relaxation: used pools up, and all to nearest."""
         joint, solution = relaxed
         exact = solution.values[joint.replicas]
-        for whole in (np.ceil(exact - USED), np.rint(exact), np.floor(exact + 1.0 - USED)):
+        for whole in (np.ceil(exact - USED), np.rint(exact)):
             yield repaired(self.tiers.space, whole.astype(np.int64), exact)
 
     def _least_unserved(self, whole: bool) -> Iterator[IntArray]:
         """Yields deployments that leave as little traffic unserved as can be, cheapest first."""
         space = self.tiers.space
         dearest = sum(offer.count for offers in space.offers.values() for offer in offers)
-        price = 100.0 * (1.0 + dearest)
+        price = 100.0 * (1.0 + dearest + self.tiers.case.n_classes)  # in units of the dearest
         for integer in (True, False) if whole else (False,):
             joint = build_joint(
                 self.tiers, "cost", self.floor, integer, one_tier=integer, unserved_price=price

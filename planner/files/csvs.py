@@ -146,7 +146,8 @@ def _holds_number(annotation: object) -> bool:
     return annotation in (int, float) or any(_holds_number(a) for a in get_args(annotation)[:2])
 
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# nan and inf count as numbers, so that they are refused as what they are.
+_NUMBER = re.compile(r"[+-]?(?:(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE)
 
 
 def number(cell: str) -> float | None:

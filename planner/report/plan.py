@@ -121,9 +121,9 @@ def _cost(plan: Plan) -> Iterator[RenderableType]:
     yield bullet(text)
     bound = plan.bound
     if bound is not None:
-        proof = f"proved by {bound.method}: {bound.objective} is {number(bound.value)}, the best "
-        proof += f"possible is {number(bound.best_possible)} (gap {percent(bound.gap_ratio, 2)})"
-        yield bullet(proof)
+        words = {"cost_usd_per_h": "$/h", "rate_factor": "times the traffic"}
+        best = f"{number(bound.best_possible)} {words.get(bound.objective, bound.objective)}"
+        yield bullet(f"the best possible is {best}: proved within {percent(bound.gap_ratio)}")
 
 
 def _latency(plan: Plan) -> Iterator[RenderableType]:

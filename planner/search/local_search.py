@@ -1,15 +1,16 @@
 """Pareto local search: try the neighbours of the front, the most valuable point first.
 
 Notation
-    F        the acceptable front so far; while empty, the trials that miss the least
+    F        one acceptable trial for each distinct value of the front so far
     c_i      volume that would be lost without point i of F   product of objective units
-    t_i      rounds in which point i was expanded             count
+    t_i      neighbours of point i tried so far               count
 
 Program
-    repeat   point i of F with the smallest (t_i, -c_i) that has an untried neighbour
-             evaluate one of its untried neighbours, drawn at random
-    a point all of whose neighbours were tried is done; if all of F is done, or every
-    eighth time, one sparse random point is tried instead
+    start    the given points, or 16 sparse random ones
+    repeat   the point i of F with the largest c_i / (1 + t_i) that has an untried neighbour:
+             evaluate one of these, drawn at random
+    every eighth time, and where nothing around F is left, one sparse random point instead
+    while no trial is acceptable, F is the four that miss the least, and c_i = 1 / violation
     [after Paquete, Chiarandini, Stützle, "Pareto local optimum sets in the biobjective
      traveling salesman problem", 2004]
 """
@@ -49,7 +50,7 @@ class _Walk:
         self._problem = problem
         self._rng = rng
         self._n_proposed = 0
-        self._n_expanded: dict[int, int] = {}
+        self._n_tried: dict[int, int] = {}
         self._untried: dict[int, IntMatrix] = {}
         self._front: IntVector = np.empty(0, dtype=np.int64)
         self._worth: FloatVector = np.empty(0, dtype=np.float64)
@@ -61,7 +62,7 @@ class _Walk:
         self._n_proposed += 1
         if self._n_proposed % _RESTART_EVERY:
             self._look_at_front(log.trials())
-            for i in self._front[np.lexsort((-self._worth, self._rounds()))]:
+            for i in self._by_worth():
                 neighbour = self._neighbour_of(int(i), log)
                 if len(neighbour):
                     return neighbour
@@ -70,18 +71,22 @@ class _Walk:
     def _random(self, log: trial_log.TrialLog, n_points: int) -> IntMatrix:
         return sampling.unseen_points(self._problem.box, n_points, self._rng, log.unseen)
 
-    def _rounds(self) -> IntVector:
-        return np.array([self._n_expanded.get(int(i), 0) for i in self._front], dtype=np.int64)
+    def _by_worth(self) -> IntVector:
+        n_tried = np.array([self._n_tried.get(int(i), 0) for i in self._front])
+        return self._front[np.argsort(-self._worth / (1.0 + n_tried), kind="stable")]
 
     def _look_at_front(self, trials: Trials) -> None:
         front = trials.front()
         if not len(front):
             front = np.argsort(trials.violations, kind="stable")[:_LEAST_MISSED]
-            self._front, self._worth = front, -trials.violations[front]
-        elif not np.array_equal(front, self._front):
+            self._front, self._worth = front, 1.0 / trials.violations[front]
+            return
+        # Of trials with equal values each covers for the others: all would seem worthless.
+        front = front[np.sort(np.unique(trials.values[front], axis=0, return_index=True)[1])]
+        if not np.array_equal(front, self._front):
             values = trials.values[front]
-            worth = hypervolume.contributions(values, self._problem.reference)
-            self._front, self._worth = front, worth
+            self._worth = hypervolume.contributions(values, self._problem.reference)
+            self._front = front
 
     def _neighbour_of(self, i: int, log: trial_log.TrialLog) -> IntMatrix:
         """One untried neighbour of trial i, (1, d), or none, (0, d)."""
@@ -90,5 +95,5 @@ class _Walk:
             self._untried[i] = self._rng.permutation(sampling.neighbours(point, self._problem.box))
         left = log.unseen(self._untried[i])
         self._untried[i] = left[1:]
-        self._n_expanded[i] = self._n_expanded.get(i, 0) + 1
+        self._n_tried[i] = self._n_tried.get(i, 0) + 1
         return left[:1]

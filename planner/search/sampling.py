@@ -58,11 +58,11 @@ def sparse_points(box: Box, n_points: int, rng: np.random.Generator) -> IntMatri
 
 
 def _filled(box: Box, n_points: int, rng: np.random.Generator) -> tuple[IntMatrix, IntMatrix]:
-    """Random maximal fillings (n, d), and the coordinate of each step (n, moves), -1 = none."""
+    """Random maximal fillings (n, d), and the coordinate of each step (n, steps), -1 = none."""
     free = ~np.any(box.rows != 0.0, axis=0)
     points = np.tile(box.lower, (n_points, 1))
     points[:, free] = rng.integers(box.lower[free], box.upper[free] + 1, (n_points, free.sum()))
-    moves: list[IntVector] = []
+    steps: list[IntVector] = []
     for _ in range(_MAX_UNITS):
         fits = _fitting(points, box) & ~free
         can = fits.any(axis=1)
@@ -70,8 +70,8 @@ def _filled(box: Box, n_points: int, rng: np.random.Generator) -> tuple[IntMatri
             break
         pick = np.argmax(np.where(fits, rng.random(fits.shape), -1.0), axis=1)
         points[can, pick[can]] += 1
-        moves.append(np.where(can, pick, -1))
-    placed = np.stack(moves, axis=1) if moves else np.empty((n_points, 0), dtype=np.int64)
+        steps.append(np.where(can, pick, -1))
+    placed = np.stack(steps, axis=1) if steps else np.empty((n_points, 0), dtype=np.int64)
     return points, placed
 
 
@@ -86,7 +86,7 @@ def _fitting(points: IntMatrix, box: Box) -> BoolVector:
 
 
 def repaired(point: IntVector, box: Box, rng: np.random.Generator) -> IntVector:
-    """Returns `point` (d,) after moves (see `neighbours`), each the one that lowers the excess most.
+    """Returns `point` (d,) after moves to a neighbour, each the one that lowers the excess most.
 
     Ties are broken at random. Stops where no move helps, so the result may still be outside.
     """

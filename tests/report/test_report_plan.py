@@ -135,7 +135,7 @@ def test_a_proof_is_quoted(demo_plan: Plan) -> None:
         objective="quality", value=0.70, best_possible=0.714, gap_ratio=0.02, method="MILP"
     )
     text = " ".join(text_of(demo_plan.model_copy(update={"bound": bound})).split())
-    assert "proved by MILP: quality is 0.7, the best possible is 0.714 (gap 2.00%)" in text
+    assert "the best possible is 0.714 quality: proved within 2.0%" in text
 
 
 def test_the_rate_factor_is_said(demo_inputs: Inputs) -> None:
