@@ -47,9 +47,7 @@ def alone(inputs: Inputs, model_name: str, quality: float | None) -> tuple[Settl
     }  # fmt: skip
     question = inputs.question.model_copy(update=update)
     candidates = tuple(p for p in inputs.candidates if p.name in pools)
-    changed = replace(
-        inputs, files=replace(inputs.files, question=question), candidates=candidates
-    )
+    changed = replace(inputs, files=replace(inputs.files, question=question), candidates=candidates)
     case = make_case(changed)
     if not case.workload.allowed.any(axis=1).all():
         return None  # some class has no scores of this model

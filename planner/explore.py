@@ -1,9 +1,10 @@
 """Which deployments to look at: the search problem of a case, and the methods by effort.
 
-auto        every point where the box is small enough for the effort; otherwise, from the
-            seeds of the joint program (exact/), Bayesian optimisation (with the `plan` extra) to find where the front is, Pareto local search
-            from there, because one evaluation costs milliseconds here, and a last local
-            search that narrows in on the kind of answer that was asked for
+auto        every point where the box is small enough for the effort; otherwise three stages from
+            the seeds of the joint program (exact/): Bayesian optimisation (with the `plan`
+            extra) finds where the front is; Pareto local search fills it, because one
+            evaluation costs milliseconds here; a last local search narrows in on the kind of
+            answer that was asked for
 mobo        Bayesian optimisation alone, as in BOute (arXiv 2602.10729) but on engineered features
 local       Pareto local search alone
 random      sparse random deployments
@@ -39,7 +40,7 @@ NAMES = {"random": "random search", "local": "local search", "mobo": "Bayesian o
 
 @dataclass(frozen=True)
 class Budget:
-    """How many evaluations an effort may take (never seconds: the answer must not depend on them)."""
+    """How many evaluations an effort may take: never seconds, on which no answer may depend."""
 
     seeds: int  # quality floors for which the joint program gives a start
     mobo: int
@@ -193,7 +194,7 @@ def explore_narrowly(
 
 
 def _level_zero(problem: Problem, start: Sequence[IntArray]) -> IntArray | None:
-    """Returns deployments (P,) as points (n, P + 1) at the first latency level, those in the box."""
+    """Returns the deployments (P,) in the box as points (n, P + 1) at the first latency level."""
     if not len(start):
         return None
     points = np.unique([np.append(s, 0) for s in start], axis=0).astype(np.int64)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.exact.joint import Joint, Objective, Tiers, build_joint, halved, read_tiers
-from planner.exact.scip import maximise_whole
+from planner.exact.scip import maximise_whole, nodes_within
 from planner.routing.linear import maximise
 from planner.space import Space
 from planner.spec.table import PoolTable
@@ -26,7 +26,7 @@ from planner.spec.workload import Workload
 
 BOUND_TIERS = 16  # at first, per pool
 ROUNDS = 3
-NODES = 1000  # per round
+NODES = 1000  # per round, fewer for large programs
 GAP_RATIO = 1e-4
 MOST_CELLS = 1000  # columns times tiers: beyond, tiers stay as they are
 MOST_CLASSES = 24
@@ -60,7 +60,7 @@ def cost_bound(
     return found.best_possible
 
 
-def bound(  # noqa: PLR0917
+def bound(
     workload: Workload,
     tables: Sequence[PoolTable],
     space: Space,
@@ -111,7 +111,8 @@ def _by_rounds(
     gap, n_tiers = 0.0, 0
     for _ in range(max(1, n_rounds)):
         joint = build_joint(tiers, objective, floor, integer=True, one_tier=True)
-        solution = maximise_whole(joint.program, GAP_RATIO, NODES)
+        n_nodes = nodes_within(NODES, joint.shares.size)
+        solution = maximise_whole(joint.program, GAP_RATIO, n_nodes)
         if solution.status == "none":
             text = "SCIP on the joint program: no deployment keeps every limit and floor"
             return BoundResult(None, 0.0, True, text)

@@ -100,7 +100,7 @@ class Joint:
     unit: float  # value of one unit of the program's objective
 
 
-def read_tiers(  # noqa: PLR0917
+def read_tiers(
     workload: Workload,
     tables: Sequence[PoolTable],
     space: Space,
@@ -133,7 +133,7 @@ def halved(tiers: Tiers) -> Tiers:
     return replace(tiers, loads=loads, figures=_FIGURES[tiers.reading](tiers.case, loads))
 
 
-def build_joint(  # noqa: PLR0917
+def build_joint(
     tiers: Tiers,
     objective: Objective,
     floor: float | None,

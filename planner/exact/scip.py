@@ -34,6 +34,14 @@ heuristics/vbounds/freq = -1
 """
 
 
+NODE_CELLS = 300_000  # nodes times cells (columns times tiers): a measure of work, not of time
+
+
+def nodes_within(most: int, n_cells: int) -> int:
+    """Returns how many nodes a program of a size may take: fewer for larger ones, at least 5."""
+    return max(5, min(most, NODE_CELLS * most // (1000 * max(n_cells, 1))))
+
+
 @dataclass(frozen=True)
 class WholeSolution:
     """The outcome of one search: a point if one was found, and what is proved in any case."""

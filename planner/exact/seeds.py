@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.exact.joint import Joint, Objective, Tiers, build_joint, halved, read_tiers
-from planner.exact.scip import WholeSolution, maximise_whole
+from planner.exact.scip import WholeSolution, maximise_whole, nodes_within
 from planner.routing.linear import Solution, maximise
 from planner.space import Space
 from planner.spec.arrays import FloatArray, IntArray
@@ -36,7 +36,7 @@ USED = 1e-6  # fewer replicas than this in a relaxation are rounding
 QUALITY_MARGIN = 1e-6
 
 
-def seeds(  # noqa: PLR0917
+def seeds(
     workload: Workload,
     tables: Sequence[PoolTable],
     space: Space,
@@ -141,6 +141,7 @@ class _Search:
     ) -> Iterator[IntArray]:
         """Yields the best deployment with whole replicas and one tier per pool, if one is found."""
         joint = build_joint(tiers, objective, floor, integer=True, one_tier=True)
+        n_nodes = nodes_within(n_nodes, joint.shares.size)
         solution = maximise_whole(joint.program, GAP_RATIO, n_nodes)
         if solution.found:
             yield _replicas(joint, solution)
@@ -162,7 +163,8 @@ class _Search:
                 self.tiers, "cost", self.floor, integer, one_tier=integer, unserved_price=price
             )
             if integer:
-                best = maximise_whole(joint.program, GAP_RATIO, BEST_NODES)
+                n_nodes = nodes_within(BEST_NODES, joint.shares.size)
+                best = maximise_whole(joint.program, GAP_RATIO, n_nodes)
                 if best.found:
                     yield _replicas(joint, best)
             else:

@@ -73,7 +73,7 @@ class _Walk:
 
     def _by_worth(self) -> IntVector:
         n_tried = np.array([self._n_tried.get(int(i), 0) for i in self._front])
-        return self._front[np.argsort(-self._worth / (1.0 + n_tried), kind="stable")]
+        return self._front[np.lexsort((n_tried, -self._worth / (1.0 + n_tried)))]
 
     def _look_at_front(self, trials: Trials) -> None:
         front = trials.front()

@@ -15,7 +15,7 @@ from planner.spec.workload import RequestShape, ScopedLimit, Workload
 LOADS = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 
 
-def pool_table(  # noqa: PLR0917
+def pool_table(
     name: str,
     work_s: np.ndarray,
     base_ms: np.ndarray,
@@ -50,7 +50,7 @@ def limit(class_name: str | None, at_most_ms: float, statistic: Statistic = "mea
     return ScopedLimit(class_name, Limit(metric="e2e", statistic=statistic, at_most_ms=at_most_ms))
 
 
-def workload(  # noqa: PLR0917
+def workload(
     rate_rps: np.ndarray,
     quality: np.ndarray,
     limits: Sequence[ScopedLimit] = (),
@@ -80,7 +80,7 @@ def workload(  # noqa: PLR0917
     )
 
 
-def random_problem(  # noqa: PLR0917
+def random_problem(
     seed: int,
     n_classes: int = 4,
     n_pools: int = 3,
