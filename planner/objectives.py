@@ -35,6 +35,9 @@ FASTEST_RATIOS = (*LEVEL_RATIOS, 0.35, 0.25, 0.175, 0.125)
 UNSERVED_FACTOR = 10.0
 """An unserved request costs this many times the dearest feasible request (§3)."""
 
+BUDGET_STEPS = 10
+"""Bisections towards what a budget for hosted requests buys."""
+
 WORST_RATIO = 4.0
 """Latency ratios above this are all as bad: the search need not tell them apart."""
 
@@ -87,7 +90,7 @@ class Objectives:
 
     def evaluate(self, replicas: IntArray, level: int = 0, method: Method = "fast") -> Evaluation:
         """Returns what a deployment (P,) achieves at a latency level."""
-        routing = solve(self.problem_at(replicas, level), method)
+        routing = self.route(self.problem_at(replicas, level), method)
         workload = self.levels[level]
         cost = float(self.case.space.cost_usd_per_h(replicas)) + routing.hosted_usd_per_h
         missed = violation(workload, routing, self._worst_ratio(workload, routing))
@@ -100,6 +103,35 @@ class Objectives:
             latency=self._latency(routing),
             violation=missed + self._over_budget(cost),
         )
+
+    def route(self, problem: RoutingProblem, method: Method) -> Routing:
+        """Returns the best shares of a deployment whose hosted requests fit into the budget.
+
+        The routing program knows no budget. Where its answer costs too much, the same question
+        is asked the other way round: the least money for a quality, or for a rate factor; both
+        grow with the money, so bisection finds the most that the budget buys.
+        """
+        routing = solve(problem, method)
+        budget = self.case.question.budget_usd_per_h
+        if budget is None or problem.objective == "cost":
+            return routing
+        left = (budget - float(self.case.space.cost_usd_per_h(problem.replicas))) * (1 - 1e-5)
+        if routing.hosted_usd_per_h <= left:
+            return routing
+        low, high = problem.workload.quality_at_least or 0.0, routing.quality
+        if problem.objective == "rate_factor":
+            low, high = 0.0, routing.rate_factor
+        best: Routing | None = None
+        for step in range(1 + BUDGET_STEPS):
+            target = low if step == 0 and low > 0 else (low + high) / 2
+            found = _for_least_money(problem, target, method)
+            if found.feasible and found.hosted_usd_per_h <= left:
+                best, low = found, target
+            elif step == 0 and low > 0:
+                return found  # not even the floor can be paid
+            else:
+                high = target
+        return best or routing
 
     def _over_budget(self, cost_usd_per_h: float) -> float:
         """Returns by how much a cost is over the budget, as a ratio: hosted requests count too."""
@@ -130,6 +162,15 @@ class Objectives:
     def _value_ms(self, routing: Routing, scoped: ScopedLimit) -> float:
         loads, shares = routing.loads, routing.shares
         return _finite(truth.limit_value(self.levels[0], self.tables, loads, shares, scoped))
+
+
+def _for_least_money(problem: RoutingProblem, target: float, method: Method) -> Routing:
+    """Returns the cheapest routing that reaches a quality, or a rate factor where that counts."""
+    workload, cheap = problem.workload, replace(problem, objective="cost")
+    if problem.objective == "rate_factor":
+        more = replace(workload, rate_rps=workload.rate_rps * target)
+        return replace(solve(replace(cheap, workload=more), method), rate_factor=target)
+    return solve(replace(cheap, workload=replace(workload, quality_at_least=target)), method)
 
 
 def _finite(value: float) -> float:
@@ -206,7 +247,7 @@ def _unserved_usd(case: Case, tables: Sequence[PoolTable]) -> float:
         work = np.nan_to_num(table.work_s) * case.workload.allowed[:, p]
         own = each[p] * float(work.max()) / 3600.0 / max(table.max_load, 1e-9)
         dearest = max(dearest, own, float(case.workload.request_usd[:, p].max()))
-    return UNSERVED_FACTOR * max(dearest, 1e-9)
+    return float(UNSERVED_FACTOR * max(dearest, 1e-9))
 
 
 def features(objectives: Objectives) -> Callable[[IntArray], FloatArray]:

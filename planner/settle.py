@@ -19,7 +19,6 @@ from planner.objectives import Objectives
 from planner.routing import truth
 from planner.routing.problem import Method, Routing, RoutingProblem
 from planner.routing.rounding import round_shares
-from planner.routing.solve import solve
 from planner.score import Score, score
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.table import PoolTable
@@ -71,7 +70,7 @@ def settle(
     asked = objectives.problem_at(replicas, level)
     for _ in range(MAX_TIGHTENINGS):
         for _ in range(MAX_ROUNDS):
-            routing = solve(replace(asked, tables=tables), method)
+            routing = objectives.route(replace(asked, tables=tables), method)
             candidate, new_tables = _scored(objectives, replicas, level, routing)
             if best is None or _rank(objectives, candidate) > _rank(objectives, best):
                 best = candidate

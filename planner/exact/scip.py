@@ -34,7 +34,7 @@ heuristics/vbounds/freq = -1
 """
 
 
-NODE_CELLS = 300_000  # nodes times cells (columns times tiers): a measure of work, not of time
+NODE_CELLS = 850_000  # nodes times cells (columns times tiers): a measure of work, not of time
 
 
 def nodes_within(most: int, n_cells: int) -> int:

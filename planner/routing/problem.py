@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.plan import Price
 from planner.spec.table import PoolTable
@@ -26,6 +28,9 @@ class RoutingProblem:
     objective: Objective = "quality"
     quality_floor_hard: bool = False  # quality_at_least is a row also when quality is maximised
     unserved_usd: float = 0.0  # price of one unserved request; read by objective "cost" only
+    # (P,) loads per replica of a routing that is known to be good: of the same deployment on
+    # slightly different tables, or of a neighbour. One more start, never a bound on the answer.
+    start_loads: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n_pools = self.workload.n_pools
@@ -38,6 +43,11 @@ class RoutingProblem:
             raise ValueError(f"headroom_ratio must be in [0, 1), got {self.headroom_ratio}")
         if self.objective == "cost" and not self.unserved_usd > 0.0:
             raise ValueError("objective cost needs a positive price of an unserved request")
+        start = self.start_loads
+        if start is not None and (
+            start.shape != (n_pools,) or not (np.isfinite(start) & (start >= 0)).all()
+        ):
+            raise ValueError(f"start_loads must be {n_pools} finite loads that are not negative")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ FAST_TIERS = 8
 FAST_STARTS = 2
 FAST_ROUNDS = 4
 START_RATIOS = (0.35, 0.6, 0.9)  # of the caps
+START_SLACK_RATIO = 0.02  # above loads that are given to start from
 EXACT_ROUNDS = 20
 SOLVE_GAP_RATIO = 2e-3
 SOLVE_NODES = 200_000
@@ -92,8 +93,9 @@ def _convex(case: Case, method: Method) -> Answer:
     missed = not point.solution.solved or _misses(case, point)
     if missed or method == "exact":
         n_rounds = FAST_ROUNDS if method == "fast" else EXACT_ROUNDS
-        start = at_loads(case, np.minimum(point.loads, case.cap))
-        better = _settled(case, improve(case, start, n_rounds))
+        starts = [at_loads(case, np.minimum(point.loads, case.cap)), *_known(case)]
+        ends = [improve(case, start, n_rounds) for start in starts]
+        better = _settled(case, max(ends, key=lambda end: end.value))
         answer = better if missed or better.point.value > point.value else answer
     if method == "exact":
         loose = case.relaxed()
@@ -106,8 +108,8 @@ def _convex(case: Case, method: Method) -> Answer:
 def _by_tiers(case: Case) -> Answer:
     """Returns a good routing under limits of classes, without a proof.
 
-    Every start costs one program; two are improved. While something stays unserved, all are: the
-    loads that serve everything need not hang together.
+    Every start costs one program; two are improved, and what is known besides. While something
+    stays unserved, all are: the loads that serve everything need not hang together.
     """
     mixed, *others = [at_loads(case, loads) for loads in _starts(case)]
     starts = [mixed, *sorted(others, key=lambda point: -point.value)]
@@ -115,6 +117,8 @@ def _by_tiers(case: Case) -> Answer:
     for number, start in enumerate(starts):
         if number >= FAST_STARTS and best.unserved.max() <= UNSERVED_TOLERANCE:
             break
+        best = max(best, improve(case, start, FAST_ROUNDS), key=lambda point: point.value)
+    for start in _known(case):
         best = max(best, improve(case, start, FAST_ROUNDS), key=lambda point: point.value)
     return _settled(case, best)
 
@@ -124,6 +128,19 @@ def _starts(case: Case) -> list[FloatArray]:
     mixed = start_loads(case, FAST_TIERS)
     single = tiers_above(tier_loads(case, FAST_TIERS), mixed)
     return [mixed, single, *[ratio * case.cap for ratio in START_RATIOS]]
+
+
+def _known(case: Case) -> list[Point]:
+    """Returns the routing at the loads that the problem gives to start from, if it gives any.
+
+    Tables that differ a little need a little more load for the same shares; where the routing
+    stands at a limit, more load costs some of it. So there are two, and the better one counts.
+    """
+    if case.problem.start_loads is None:
+        return []
+    given = case.problem.start_loads[case.pools]
+    tries = [np.minimum(given * ratio, case.cap) for ratio in (1.0, 1.0 + START_SLACK_RATIO)]
+    return [max((at_loads(case, loads) for loads in tries), key=lambda point: point.value)]
 
 
 def _by_integer_tiers(case: Case) -> Answer:
@@ -137,7 +154,7 @@ def _by_integer_tiers(case: Case) -> Answer:
     _, relaxed = best_tiers(
         loose, optimistic_figures(loose, finer), finer, SOLVE_GAP_RATIO, SOLVE_NODES
     )
-    starts = [at_loads(case, loads) for loads in (chosen, *_starts(case))]
+    starts = [*_known(case), *[at_loads(case, loads) for loads in (chosen, *_starts(case))]]
     ends = [improve(case, start, EXACT_ROUNDS) for start in starts]
     best = max(ends, key=lambda point: point.value)
     left = (solution.bound - solution.objective) + (relaxed.bound - relaxed.objective)
