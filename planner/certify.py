@@ -25,8 +25,9 @@ def proven_bound(objectives: Objectives, chosen: Settled) -> Bound | None:
     """
     case = objectives.case
     wanted = _wanted(objectives)
-    if wanted is None:
-        return None
+    hosted = bool(case.workload.request_usd.any())
+    if wanted is None or (hosted and case.question.budget_usd_per_h is not None):
+        return None  # the joint program does not know that hosted requests use up the budget
     name, joint = wanted
     value = _value(name, chosen)
     proof = bound(

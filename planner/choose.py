@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from planner.explore import Explored
+from planner.explore import PROMISING, Explored
 from planner.objectives import Evaluation, Objectives
 from planner.search import pareto
 from planner.settle import Settled, merit, settle
@@ -25,9 +25,6 @@ MAX_FRONT = 12
 N_SPEEDUPS = 6
 """Bisections towards the fastest routing of the fastest deployment."""
 
-PROMISING = 0.05
-"""A violation by the search's rough tables up to this may vanish on a plan's own tables."""
-
 
 def choose(
     objectives: Objectives, explored: Explored, kept: IntArray | None, signed: bool = True
@@ -41,9 +38,10 @@ def choose(
     question = objectives.case.question
     order = ranked(objectives, explored.evaluations, kept)
     if question.choose == "knee" and question.maximise == "none":
-        order = [*_knees(question, explored, kept), *order]
+        order = [*_knees(explored), *order]
     for evaluation in _worth_a_try(order):
-        settled = settle(objectives, evaluation.replicas, evaluation.level)
+        loads = evaluation.routing.loads
+        settled = settle(objectives, evaluation.replicas, evaluation.level, start_loads=loads)
         if settled.acceptable:
             final = _signed(objectives, settled) if signed else settled
             return _without_idle(objectives, final, kept), nearest
@@ -54,7 +52,8 @@ def choose(
 
 def _signed(objectives: Objectives, settled: Settled) -> Settled:
     """Returns a deployment with the best shares found for what the question asks."""
-    exact = settle(objectives, settled.replicas, settled.level, "exact")
+    loads = settled.routing.loads
+    exact = settle(objectives, settled.replicas, settled.level, "exact", loads)
     if exact.acceptable and merit(objectives, exact) >= merit(objectives, settled):
         settled = exact
     wants_speed = objectives.case.question.choose == "fastest" and not objectives.maximises_rate
@@ -161,7 +160,10 @@ def _figures(e: Evaluation) -> tuple[object, ...]:
 
 
 def change_usd(question: Question, replicas: IntArray, kept: IntArray | None) -> float:
-    """Returns what moving away from the kept deployment must save, in $/h."""
+    """Returns what moving away from the kept deployment must save, in $/h.
+
+    Only money can be held against it: for the best quality and the fastest it settles ties.
+    """
     if kept is None or question.keep is None:
         return 0.0
     return question.keep.usd_per_replica_change * float(np.abs(replicas - kept).sum())
@@ -183,13 +185,13 @@ def _key(
     return (cost, short, quality, latency)
 
 
-def _knees(question: Question, explored: Explored, kept: IntArray | None) -> list[Evaluation]:
+def _knees(explored: Explored) -> list[Evaluation]:
     """Returns the (cost, quality) front from its knee on: each the knee of those left over.
 
     Faster plans of the same deployment are not on this front: they would bend its chord.
     """
     able = [e for e in explored.evaluations if e.violation <= 1e-9]
-    cost = np.array([e.cost_usd_per_h + change_usd(question, e.replicas, kept) for e in able])
+    cost = np.array([e.cost_usd_per_h for e in able])
     quality = np.array([e.quality for e in able])
     values = np.column_stack([cost.round(4), -quality.round(6)])
     left = np.flatnonzero(pareto.non_dominated(values))

@@ -25,13 +25,18 @@ from planner.exact.joint import Objective as JointObjective
 from planner.exact.seeds import seeds
 from planner.objectives import Evaluation, Objectives, features
 from planner.search import enumeration, local_search, mobo, random_search
-from planner.search.problem import Box, Outcome, Problem, Progress, Trials
+from planner.search.problem import ACCEPTED_VIOLATION, Box, Outcome, Problem, Progress, Trials
 from planner.spec.arrays import FloatArray, IntArray
+
+PROMISING = 0.05
+"""A violation by fast shares on rough tables up to this may vanish on a second look."""
 
 Effort = Literal["quick", "standard", "thorough"]
 SearchMethod = Literal["auto", "mobo", "local", "random", "enumerate"]
 
 Search = Callable[[Problem, int, int, IntArray | None, Progress | None], Trials]
+
+N_NARROW_LOOKS = 2
 
 MOST_ENUMERATED = 50_000
 
@@ -46,13 +51,14 @@ class Budget:
     mobo: int
     local: int
     focus: int  # around the kind of answer that the question asks for
+    exact: int  # promising deployments whose shares are solved once more, exactly
     enumerate: int  # auto enumerates boxes up to this size
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget(seeds=4, mobo=24, local=160, focus=160, enumerate=600),
-    "standard": Budget(seeds=8, mobo=80, local=800, focus=500, enumerate=3_000),
-    "thorough": Budget(seeds=16, mobo=200, local=5_000, focus=3_000, enumerate=20_000),
+    "quick": Budget(seeds=4, mobo=24, local=160, focus=160, exact=8, enumerate=600),
+    "standard": Budget(seeds=8, mobo=80, local=800, focus=500, exact=30, enumerate=3_000),
+    "thorough": Budget(seeds=16, mobo=200, local=5_000, focus=3_000, exact=100, enumerate=20_000),
 }
 
 
@@ -83,6 +89,14 @@ class Memo:
             self.seen[key] = found
         return self.outcome(found)
 
+    def solve_again(self, key: tuple[int, ...]) -> None:
+        """Solves the routing of a point that was evaluated once more, by the exact method."""
+        before = self.seen[key]
+        again = self._objectives.evaluate(before.replicas, before.level, "exact")
+        gain = self._objectives.gain
+        if (-again.violation, gain(again)) > (-before.violation, gain(before)):
+            self.seen[key] = again
+
     def outcome(self, evaluation: Evaluation) -> Outcome:
         """Returns an evaluation as the search sees it."""
         return Outcome(values(self._objectives, evaluation), evaluation.violation)
@@ -90,7 +104,7 @@ class Memo:
 
 def values(objectives: Objectives, evaluation: Evaluation) -> FloatArray:
     """Returns the objective vector of an evaluation, (3,), all to be minimised."""
-    gain = evaluation.routing.rate_factor if objectives.maximises_rate else evaluation.quality
+    gain = objectives.gain(evaluation)
     cost = evaluation.cost_usd_per_h + objectives.unserved_usd_per_h(evaluation.routing)
     return np.array([cost, -gain, evaluation.latency])
 
@@ -146,7 +160,7 @@ def explore(
         size = problem.box.count(limit)
         if size <= limit:
             trials = enumeration.search(problem, max(size, 1), seed, None, on_trial)
-            return _explored(memo, trials, "enumeration", exhaustive=trials.complete)
+            return _explored(memo, "enumeration", trials.complete, exhaustive=trials.complete)
         if method == "enumerate":
             raise InputError.single(
                 "--method", "enumerate", f"the box has more than {limit:,} deployments and levels",
@@ -158,7 +172,7 @@ def explore(
     if method != "auto":
         n = budget.mobo if method == "mobo" else budget.local + budget.focus
         trials = searches[method](problem, n, seed, first, on_trial)
-        return _explored(memo, trials, NAMES[method])
+        return _explored(memo, NAMES[method], trials.complete)
     begin = [*start, *seeds_of(objectives, budget.seeds)]
     return _in_stages(
         objectives, memo, problem, budget, seed, _level_zero(problem, begin), on_trial
@@ -190,7 +204,8 @@ def explore_narrowly(
     whole = search_problem(objectives, memo)
     narrow = _focus_problem(objectives, whole, memo)
     trials = local_search.search(narrow, n_evaluations, 0, _level_zero(whole, start), None)
-    return _explored(memo, trials, NAMES["local"])
+    second_look(objectives, memo, N_NARROW_LOOKS)
+    return _explored(memo, NAMES["local"], trials.complete)
 
 
 def _level_zero(problem: Problem, start: Sequence[IntArray]) -> IntArray | None:
@@ -227,6 +242,8 @@ def _in_stages(
     total, done = sum(n for _, _, n in stages), 0
     trials: Trials | None = None
     start = first
+    if not _solve_exactly(memo, first):
+        return _explored(memo, names, complete=False)
     for search, stage, n in stages:
         if memo.seen:
             start = _front_of(memo, stage)
@@ -237,7 +254,49 @@ def _in_stages(
         if not trials.complete:
             break
     assert trials is not None  # there is at least one stage
-    return _explored(memo, trials, names, complete=trials.complete)
+    complete = trials.complete and second_look(objectives, memo, budget.exact)
+    return _explored(memo, names, complete)
+
+
+def _solve_exactly(memo: Memo, start: IntArray | None) -> bool:
+    """Evaluates the starts with exact shares, as the joint program had; False when interrupted."""
+    try:
+        for point in start if start is not None else ():
+            if memo(point).violation > ACCEPTED_VIOLATION:
+                memo.solve_again(tuple(point.tolist()))
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def second_look(objectives: Objectives, memo: Memo, n: int) -> bool:
+    """Solves the shares of the n most promising deployments exactly; False when interrupted.
+
+    Where pools should specialise (one lightly loaded for short deadlines, one full), the fast
+    method can lose up to 0.03 of quality, and with it the best deployment of all.
+    """
+    for key in _promising(objectives, memo)[:n]:
+        try:
+            memo.solve_again(key)
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def _promising(objectives: Objectives, memo: Memo) -> list[tuple[int, ...]]:
+    """Returns the points whose exact shares might beat the best acceptable one, best bets first."""
+    at_limits = [(k, e) for k, e in memo.seen.items() if k[-1] == 0 and e.violation <= PROMISING]
+    fine = [e for _, e in at_limits if e.violation <= ACCEPTED_VIOLATION]
+    if objectives.maximises_rate or objectives.case.question.choose == "best_quality":
+        bets = [((-objectives.gain(e), e.violation, k), k) for k, e in at_limits]
+    else:
+        least = min((e.cost_usd_per_h for e in fine), default=np.inf)
+        bets = [
+            ((e.violation, e.cost_usd_per_h, k), k)
+            for k, e in at_limits
+            if e.violation > ACCEPTED_VIOLATION and e.cost_usd_per_h < least
+        ]
+    return [key for _, key in sorted(bets)]
 
 
 def _mobo_in_large_batches(
@@ -310,22 +369,21 @@ def _of_total(on_trial: Progress | None, before: int, total: int) -> Progress | 
     return lambda done, _, volume: on_trial(before + done, total, volume)
 
 
-def _explored(
-    memo: Memo, trials: Trials, method: str, exhaustive: bool = False, complete: bool | None = None
-) -> Explored:
+def _explored(memo: Memo, method: str, complete: bool, exhaustive: bool = False) -> Explored:
     """Returns all that was evaluated, with the front over all of it."""
     seen = list(memo.seen.items())
-    points = np.array([key for key, _ in seen], dtype=np.int64).reshape(len(seen), -1)
+    if not seen:  # an empty box, or interrupted before the first evaluation
+        return Explored((), (), method, exhaustive, complete)
+    points = np.array([key for key, _ in seen], dtype=np.int64)
     outcomes = [memo.outcome(e) for _, e in seen]
     everything = Trials(
         points,
-        np.array([o.values for o in outcomes]).reshape(len(seen), -1),
+        np.array([o.values for o in outcomes]),
         np.array([o.violation for o in outcomes]),
-        trials.complete,
+        complete,
     )
-    front = tuple(seen[int(i)][1] for i in everything.front()) if seen else ()
-    done = trials.complete if complete is None else complete
-    return Explored(tuple(e for _, e in seen), front, method, exhaustive, done)
+    front = tuple(seen[int(i)][1] for i in everything.front())
+    return Explored(tuple(e for _, e in seen), front, method, exhaustive, complete)
 
 
 def _reference(objectives: Objectives) -> FloatArray:

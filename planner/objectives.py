@@ -138,6 +138,10 @@ class Objectives:
         budget = self.case.question.budget_usd_per_h
         return 0.0 if budget is None else max(0.0, cost_usd_per_h / budget - 1.0 - 1e-9)
 
+    def gain(self, evaluation: Evaluation) -> float:
+        """Returns what more of is better: the rate factor where it is maximised, else quality."""
+        return evaluation.routing.rate_factor if self.maximises_rate else evaluation.quality
+
     def unserved_usd_per_h(self, routing: Routing) -> float:
         """Returns the price in $/h of what a routing leaves unserved."""
         lost_rps = float(routing.unserved @ self.case.workload.rate_rps)

@@ -62,15 +62,28 @@ class Settled:
 
 
 def settle(
-    objectives: Objectives, replicas: IntArray, level: int = 0, method: Method = "fast"
+    objectives: Objectives,
+    replicas: IntArray,
+    level: int = 0,
+    method: Method = "fast",
+    start_loads: FloatArray | None = None,
 ) -> Settled:
-    """Returns a deployment (P,) with the best shares found on tables at its own mix."""
+    """Returns a deployment (P,) with the best shares found on tables at its own mix.
+
+    Args:
+        objectives: the case and the tables to begin with.
+        replicas: of each pool, (P,).
+        level: latency level.
+        method: of the first solution; the later ones start from its loads and are fast.
+        start_loads: loads per replica of a routing known to be good, (P,).
+    """
     tables = objectives.tables
     best: Settled | None = None
-    asked = objectives.problem_at(replicas, level)
+    asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
     for _ in range(MAX_TIGHTENINGS):
         for _ in range(MAX_ROUNDS):
             routing = objectives.route(replace(asked, tables=tables), method)
+            method, asked = "fast", replace(asked, start_loads=routing.loads)
             candidate, new_tables = _scored(objectives, replicas, level, routing)
             if best is None or _rank(objectives, candidate) > _rank(objectives, best):
                 best = candidate

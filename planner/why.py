@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from planner.choose import PROMISING
-from planner.explore import Explored
+from planner.explore import PROMISING, Explored
 from planner.objectives import Evaluation, Objectives
 from planner.score import MET_TOLERANCE
 from planner.settle import Settled, settle
@@ -107,7 +106,8 @@ def _one_less(objectives: Objectives, chosen: Settled) -> list[str]:
         at = f"at quality {settled.score.quality:.4f}"
         if objectives.maximises_rate:
             at = f"carrying {settled.rate_factor:.3f} times the traffic"
-        found.append(f"one {name} less would do and save {saved:.2f} $/h, {at}")
+        money = f"save {saved:.2f} $/h" if saved > LEAST_USD_PER_H else "save nothing"
+        found.append(f"one {name} less would do and {money}, {at}")
     return found
 
 
@@ -116,7 +116,7 @@ def _shortfall(objectives: Objectives, e: Evaluation) -> str:
     workload = objectives.case.workload
     lost = float(e.routing.unserved @ workload.weights)
     if lost > 1e-6:
-        return f"{lost:.1%} of the traffic has no place within the limits"
+        return f"{lost:.1%} of the traffic has no place within limits and floors"
     if workload.limits and e.latency > 1.0 + 1e-6:
         return f"a latency limit is missed by {e.latency - 1:.1%}"
     floor = workload.quality_at_least

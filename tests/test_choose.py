@@ -246,16 +246,11 @@ def test_a_kept_plan_that_breaks_a_promise_is_left(asked: Asked) -> None:
     assert chosen.replicas.tolist() == [1, 1]
 
 
-def test_the_knee_is_kept_too(asked: Asked) -> None:
-    objectives, explored = asked("busy", "knee", 20)
-    free = answer(objectives, explored)
-    other = next(
-        e.replicas
-        for e in good(explored.evaluations)
-        if e.replicas.tolist() != free.replicas.tolist() and e.level == 0
-    )
-    stays = answer(keeping(objectives, 1000.0), explored, other)
-    assert stays.replicas.tolist() == other.tolist()
+def test_a_tie_of_quality_is_settled_for_the_kept_plan(asked: Asked) -> None:
+    objectives, explored = asked("unlimited", "best_quality", 12)
+    kept = z(3, 0)  # reaches what two replicas reach already
+    assert answer(keeping(objectives, 13.0), explored, kept).replicas.tolist() == [3, 0]
+    assert answer(keeping(objectives, 11.0), explored, kept).replicas.tolist() == [2, 0]
 
 
 def only(explored: Explored, *wanted: Any) -> Explored:

@@ -32,13 +32,15 @@ Point = tuple[tuple[int, ...], int]
 class Counted(Objectives):
     """Objectives that write down every evaluation, and may interrupt one."""
 
-    calls: list[Point]
+    calls: list[Point]  # by the fast method
+    exact_calls: list[Point]
     stop_at: int
 
     def evaluate(self, replicas: IntArray, level: int = 0, method: Any = "fast") -> Evaluation:
-        if len(self.calls) == self.stop_at:
+        if len(self.calls) + len(self.exact_calls) == self.stop_at:
             raise KeyboardInterrupt
-        self.calls.append((tuple(replicas.tolist()), level))
+        calls = self.exact_calls if method == "exact" else self.calls
+        calls.append((tuple(replicas.tolist()), level))
         return super().evaluate(replicas, level, method)
 
 
@@ -46,6 +48,7 @@ def counted(objectives: Objectives, stop_at: int = -1) -> Counted:
     """The same objectives, counted."""
     made = Counted(objectives.case, objectives.levels, objectives.tables, objectives.unserved_usd)
     object.__setattr__(made, "calls", [])
+    object.__setattr__(made, "exact_calls", [])
     object.__setattr__(made, "stop_at", stop_at)
     return made
 
@@ -57,7 +60,7 @@ def points(explored: Explored) -> list[Point]:
 @pytest.fixture(autouse=True)
 def low_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quick effort, smaller still, and without Bayesian optimisation: torch takes seconds."""
-    few = Budget(seeds=2, mobo=10, local=50, focus=40, enumerate=150)
+    few = Budget(seeds=2, mobo=10, local=50, focus=40, exact=2, enumerate=150)
     monkeypatch.setitem(BUDGETS, "quick", few)
     monkeypatch.setattr("planner.explore.has_torch", lambda: False)
 
@@ -94,8 +97,11 @@ def test_the_memo_evaluates_a_point_once(base: Objectives) -> None:
 def test_no_search_evaluates_a_point_twice(wide: Objectives, method: Any) -> None:
     objectives = counted(wide)
     explored = explore(objectives, "quick", method, 1)
-    assert len(set(objectives.calls)) == len(objectives.calls)
+    for found in (objectives.calls, objectives.exact_calls):
+        assert len(set(found)) == len(found)
     assert points(explored) == objectives.calls
+    assert set(objectives.exact_calls) <= set(objectives.calls)
+    assert bool(objectives.exact_calls) == (method == "auto")
 
 
 def test_enumeration_covers_exactly_the_box(base: Objectives) -> None:
@@ -214,16 +220,20 @@ def test_an_interrupt_keeps_what_was_found(wide: Objectives, method: Any) -> Non
     explored = explore(objectives, "quick", method, 0)
     assert not explored.complete
     assert not explored.exhaustive
-    assert len(explored.evaluations) == 25
+    assert points(explored) == objectives.calls
+    assert len(objectives.calls) + len(objectives.exact_calls) == 25
 
 
 def test_an_interrupt_in_the_last_stage_is_not_complete(wide: Objectives) -> None:
     whole = counted(wide)
     assert explore(whole, "quick", "auto", 0).complete
-    cut = counted(wide, stop_at=len(whole.calls) - 1)
+    cut = counted(wide, stop_at=len(whole.calls) + len(whole.exact_calls) - 1)
     explored = explore(cut, "quick", "auto", 0)
     assert not explored.complete
-    assert cut.calls == whole.calls[:-1]
+    assert (cut.calls, cut.exact_calls) in (
+        (whole.calls, whole.exact_calls[:-1]),
+        (whole.calls[:-1], whole.exact_calls),
+    )
 
 
 def test_an_interrupt_before_anything_was_found_is_an_answer_too(base: Objectives) -> None:

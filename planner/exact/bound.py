@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.exact.joint import Joint, Objective, Tiers, build_joint, halved, read_tiers
-from planner.exact.scip import maximise_whole, nodes_within
-from planner.routing.linear import maximise
+from planner.routing.linear import maximise, maximise_integer, nodes_within
 from planner.space import Space
 from planner.spec.table import PoolTable
 from planner.spec.workload import Workload
@@ -112,7 +111,7 @@ def _by_rounds(
     for _ in range(max(1, n_rounds)):
         joint = build_joint(tiers, objective, floor, integer=True, one_tier=True)
         n_nodes = nodes_within(NODES, joint.shares.size)
-        solution = maximise_whole(joint.program, GAP_RATIO, n_nodes)
+        solution = maximise_integer(joint.program, GAP_RATIO, n_nodes)
         if solution.status == "none":
             text = "SCIP on the joint program: no deployment keeps every limit and floor"
             return BoundResult(None, 0.0, True, text)

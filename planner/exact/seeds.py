@@ -18,8 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.exact.joint import Joint, Objective, Tiers, build_joint, halved, read_tiers
-from planner.exact.scip import WholeSolution, maximise_whole, nodes_within
-from planner.routing.linear import Solution, maximise
+from planner.routing.linear import (
+    IntegerSolution,
+    Solution,
+    maximise,
+    maximise_integer,
+    nodes_within,
+)
 from planner.space import Space
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.table import PoolTable
@@ -142,7 +147,7 @@ class _Search:
         """Yields the best deployment with whole replicas and one tier per pool, if one is found."""
         joint = build_joint(tiers, objective, floor, integer=True, one_tier=True)
         n_nodes = nodes_within(n_nodes, joint.shares.size)
-        solution = maximise_whole(joint.program, GAP_RATIO, n_nodes)
+        solution = maximise_integer(joint.program, GAP_RATIO, n_nodes)
         if solution.found:
             yield _replicas(joint, solution)
 
@@ -164,7 +169,7 @@ class _Search:
             )
             if integer:
                 n_nodes = nodes_within(BEST_NODES, joint.shares.size)
-                best = maximise_whole(joint.program, GAP_RATIO, n_nodes)
+                best = maximise_integer(joint.program, GAP_RATIO, n_nodes)
                 if best.found:
                     yield _replicas(joint, best)
             else:
@@ -173,7 +178,7 @@ class _Search:
                     yield from self._rounded((joint, solution))
 
 
-def _replicas(joint: Joint, solution: WholeSolution) -> IntArray:
+def _replicas(joint: Joint, solution: IntegerSolution) -> IntArray:
     """Returns the whole replicas of a solution, (P,)."""
     return np.asarray(np.rint(solution.values[joint.replicas]), dtype=np.int64)
 

@@ -22,6 +22,7 @@ from planner.spec.arrays import FloatArray
 
 BETTER = 1e-7  # a step has to gain this much to count
 FIRST_STEP_RATIO = 0.2  # of the cap
+CLOSE_STEP_RATIO = 0.02  # from a start that is nearly right
 SHORTER = 0.3
 PRICE_STEP_RATIO = 0.02
 
@@ -47,10 +48,12 @@ def around(case: Case, start: Point, step: FloatArray) -> Point:
     return solve_built(case, built)
 
 
-def improve(case: Case, start: Point, n_rounds: int) -> Point:
+def improve(
+    case: Case, start: Point, n_rounds: int, first_step_ratio: float = FIRST_STEP_RATIO
+) -> Point:
     """Returns the best routing found from a routing on; never a worse one than the start."""
     best = start
-    step = FIRST_STEP_RATIO * case.cap
+    step = first_step_ratio * case.cap
     for _ in range(n_rounds):
         ahead = around(case, best, step)
         if not ahead.solution.solved or ahead.value <= best.value + BETTER:

@@ -9,12 +9,18 @@ Notation
 Rows come in named blocks, so that a dual is found by the block and the place in it. The build goes
 entry by entry through the C++ model: the batch call of OR-Tools needs scipy, which is no
 dependency of this package, and is no faster over build and solve together.
+
+Integer programs go to SCIP with few rounds of cuts at the root: ours have weak cuts and many equal
+columns, and by SCIP's own choice nearly all time goes into cuts, restarts and sub-searches at the
+root. SCIP because its bound is a bound: 'highs' behind the same interface gives the objective of
+the best point as the bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +29,23 @@ from planner.spec.arrays import BoolArray, FloatArray, IntArray
 Floor = tuple[FloatArray, float]  # gains (N,) of an earlier objective, and what it must reach
 NEGLIGIBLE = 1e-13  # entries that are rounding: they upset the solver's scaling
 NO_ROW = np.empty(0, dtype=np.int64)
+NODE_CELLS = 850_000  # nodes times cells (columns times tiers): a measure of work, not of time
+SCIP_SETTINGS = """
+lp/threads = 1
+presolving/maxrestarts = 0
+separating/maxroundsroot = 5
+separating/maxstallroundsroot = 2
+heuristics/rens/freq = -1
+heuristics/rins/freq = -1
+heuristics/crossover/freq = -1
+heuristics/alns/freq = -1
+heuristics/gins/freq = -1
+heuristics/undercover/freq = -1
+heuristics/clique/freq = -1
+heuristics/vbounds/freq = -1
+"""
+
+Outcome = Literal["optimal", "found", "none", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,21 @@ class Solution:
     duals: FloatArray  # (M,) gain of one more unit of the row's upper bound
     objective: float
     bound: float  # proven upper bound on the objective
+
+
+@dataclass(frozen=True)
+class IntegerSolution:
+    """The outcome of one search: a point if one was found, and what is proved in any case."""
+
+    status: Literal["found", "none", "unknown"]  # none: proved that there is no point
+    values: FloatArray  # (N,) zeros without a point
+    objective: float  # -inf without a point
+    bound: float  # proven upper bound on the objective; inf when nothing is proved
+
+    @property
+    def found(self) -> bool:
+        """Returns whether there is a point."""
+        return self.status == "found"
 
 
 @dataclass
@@ -122,8 +160,7 @@ def _rows(
 class _Run:
     """What a solver left behind."""
 
-    optimal: bool
-    solved: bool
+    outcome: Outcome
     values: FloatArray
     duals: FloatArray
     bound: float
@@ -159,13 +196,18 @@ def _run(
     solver.enable_output(False)
     solver.set_solver_specific_parameters(parameters)
     solver.solve(model)
-    optimal = solver.status() == SolveStatus.OPTIMAL
-    if not optimal and solver.status() != SolveStatus.FEASIBLE:
+    outcomes: dict[SolveStatus, Outcome] = {
+        SolveStatus.OPTIMAL: "optimal",
+        SolveStatus.FEASIBLE: "found",
+        SolveStatus.INFEASIBLE: "none",
+    }
+    outcome = outcomes.get(solver.status(), "unknown")
+    if outcome in ("none", "unknown"):
         nothing = np.empty(0)
-        return _Run(False, False, nothing, nothing, np.inf)
+        return _Run(outcome, nothing, nothing, -np.inf if outcome == "none" else np.inf)
     values = np.array(solver.variable_values(), dtype=np.float64)
     duals = np.array(solver.dual_values(), dtype=np.float64) if solver_name == "glop" else values
-    return _Run(optimal, True, values, duals, float(solver.best_objective_bound()))
+    return _Run(outcome, values, duals, float(solver.best_objective_bound()))
 
 
 def maximise(
@@ -178,26 +220,30 @@ def maximise(
     gains = program.gains() if gains is None else gains
     for parameters in ("", "use_scaling: false"):  # the second if the first fails by its numerics
         run = _run(program, gains, floors, "glop", parameters)
-        if run.optimal:
+        if run.outcome == "optimal":
             objective = float(gains @ run.values)
             duals = run.duals[: program.n_rows]
             return Solution(True, run.values, duals, objective, objective)
     return _unsolved(program)
 
 
-def maximise_integer(program: Program, gap_ratio: float, n_nodes: int) -> Solution:
+def maximise_integer(program: Program, gap_ratio: float, n_nodes: int) -> IntegerSolution:
     """Returns the best point and the proven bound of a program with integer columns (SCIP).
 
-    Stops at a relative gap or after n_nodes nodes, never by the clock. SCIP because its bound is
-    a bound: 'highs' behind the same interface gives the incumbent's objective as the bound.
+    Stops at a relative gap or after n_nodes nodes, never by the clock; one thread.
     """
-    parameters = f"limits/gap = {gap_ratio!r}\nlimits/totalnodes = {n_nodes}\nlp/threads = 1\n"
-    run = _run(program, program.gains(), (), "scip", parameters)
-    if not run.solved:
-        return _unsolved(program)
+    limits = f"limits/gap = {gap_ratio!r}\nlimits/totalnodes = {n_nodes}\n"
+    run = _run(program, program.gains(), (), "scip", limits + SCIP_SETTINGS)
+    if run.outcome in ("none", "unknown"):
+        status: Literal["none", "unknown"] = "none" if run.outcome == "none" else "unknown"
+        return IntegerSolution(status, np.zeros(program.n_columns), -np.inf, run.bound)
     objective = float(program.gains() @ run.values)
-    none = np.zeros(program.n_rows)
-    return Solution(True, run.values, none, objective, max(objective, run.bound))
+    return IntegerSolution("found", run.values, objective, max(objective, run.bound))
+
+
+def nodes_within(most: int, n_cells: int) -> int:
+    """Returns how many nodes a program of a size may take: fewer for larger ones, at least 5."""
+    return max(5, min(most, NODE_CELLS * most // (1000 * max(n_cells, 1))))
 
 
 def maximise_in_order(

@@ -6,6 +6,8 @@ traffic only         limit in the even-split truth, the local search of limits.p
 limits of a class    fast: tiers mixed within pools for a start (tiers.py), then the local search
                      exact: the integer program over tiers, then the local search from there;
                      the bound is that of the relaxed tiers
+
+Loads that the problem gives to start from are one more start of the local search.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import numpy as np
 
 from planner.routing.case import Case, excess, prepare
 from planner.routing.convex import conservative, optimistic, solve_convex
-from planner.routing.limits import at_loads, improve, priced
+from planner.routing.limits import CLOSE_STEP_RATIO, at_loads, improve, priced
 from planner.routing.prices import prices
 from planner.routing.problem import Method, Routing, RoutingProblem, RoutingStatus
 from planner.routing.program import UNSERVED_TOLERANCE, Point, at_caps
@@ -37,6 +39,7 @@ FAST_STARTS = 2
 FAST_ROUNDS = 4
 START_RATIOS = (0.35, 0.6, 0.9)  # of the caps
 START_SLACK_RATIO = 0.02  # above loads that are given to start from
+KNOWN_ROUNDS = 8
 EXACT_ROUNDS = 20
 SOLVE_GAP_RATIO = 2e-3
 SOLVE_NODES = 200_000
@@ -93,8 +96,8 @@ def _convex(case: Case, method: Method) -> Answer:
     missed = not point.solution.solved or _misses(case, point)
     if missed or method == "exact":
         n_rounds = FAST_ROUNDS if method == "fast" else EXACT_ROUNDS
-        starts = [at_loads(case, np.minimum(point.loads, case.cap)), *_known(case)]
-        ends = [improve(case, start, n_rounds) for start in starts]
+        start = at_loads(case, np.minimum(point.loads, case.cap))
+        ends = [improve(case, start, n_rounds), *_from_known(case)]
         better = _settled(case, max(ends, key=lambda end: end.value))
         answer = better if missed or better.point.value > point.value else answer
     if method == "exact":
@@ -118,9 +121,7 @@ def _by_tiers(case: Case) -> Answer:
         if number >= FAST_STARTS and best.unserved.max() <= UNSERVED_TOLERANCE:
             break
         best = max(best, improve(case, start, FAST_ROUNDS), key=lambda point: point.value)
-    for start in _known(case):
-        best = max(best, improve(case, start, FAST_ROUNDS), key=lambda point: point.value)
-    return _settled(case, best)
+    return _settled(case, max([best, *_from_known(case)], key=lambda point: point.value))
 
 
 def _starts(case: Case) -> list[FloatArray]:
@@ -130,17 +131,18 @@ def _starts(case: Case) -> list[FloatArray]:
     return [mixed, single, *[ratio * case.cap for ratio in START_RATIOS]]
 
 
-def _known(case: Case) -> list[Point]:
-    """Returns the routing at the loads that the problem gives to start from, if it gives any.
+def _from_known(case: Case) -> list[Point]:
+    """Returns the routing found from the loads that the problem gives to start from, if any.
 
     Tables that differ a little need a little more load for the same shares; where the routing
-    stands at a limit, more load costs some of it. So there are two, and the better one counts.
+    stands at a limit, more load costs some of it. So there are two tries, and the better counts.
     """
     if case.problem.start_loads is None:
         return []
     given = case.problem.start_loads[case.pools]
     tries = [np.minimum(given * ratio, case.cap) for ratio in (1.0, 1.0 + START_SLACK_RATIO)]
-    return [max((at_loads(case, loads) for loads in tries), key=lambda point: point.value)]
+    start = max((at_loads(case, loads) for loads in tries), key=lambda point: point.value)
+    return [improve(case, start, KNOWN_ROUNDS, CLOSE_STEP_RATIO)]
 
 
 def _by_integer_tiers(case: Case) -> Answer:
@@ -154,9 +156,9 @@ def _by_integer_tiers(case: Case) -> Answer:
     _, relaxed = best_tiers(
         loose, optimistic_figures(loose, finer), finer, SOLVE_GAP_RATIO, SOLVE_NODES
     )
-    starts = [*_known(case), *[at_loads(case, loads) for loads in (chosen, *_starts(case))]]
+    starts = [at_loads(case, loads) for loads in (chosen, *_starts(case))]
     ends = [improve(case, start, EXACT_ROUNDS) for start in starts]
-    best = max(ends, key=lambda point: point.value)
+    best = max([*ends, *_from_known(case)], key=lambda point: point.value)
     left = (solution.bound - solution.objective) + (relaxed.bound - relaxed.objective)
     return replace(_settled(case, best), bound=relaxed.bound, solve_gap=left)
 

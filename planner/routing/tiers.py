@@ -10,7 +10,6 @@ The program
     serve, load, quality, quality:<class> as in program.py with x_j = sum_k x_jk
     tier:<pool>:<k>    sum_{j of a} s_j x_jk - rho_ak z_ak      <=  0
     one:<pool>         sum_k z_ak                               <=  1
-    use:<j>:<k>        x_jk - most_jk z_ak                      <=  0    (with integers only)
     limit:<l>          sum_ek t_e (F_ek / b_l - 1) x_jk         <=  0
 
 With F_ek the largest value up to rho_ak a solution keeps the limits; with the smallest value
@@ -25,8 +24,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.routing.case import Case
-from planner.routing.linear import Program, Solution, maximise, maximise_integer
-from planner.routing.program import Built, build, highest_rate_factor
+from planner.routing.linear import (
+    IntegerSolution,
+    Program,
+    Solution,
+    maximise,
+    maximise_integer,
+)
+from planner.routing.program import Built, build
 from planner.spec.arrays import FloatArray, IntArray
 
 
@@ -104,7 +109,7 @@ def tiers_above(tiers: FloatArray, loads: FloatArray) -> FloatArray:
 
 def best_tiers(
     case: Case, figures: FloatArray, tiers: FloatArray, gap_ratio: float, n_nodes: int
-) -> tuple[FloatArray, Solution]:
+) -> tuple[FloatArray, IntegerSolution]:
     """Returns tier loads chosen by the integer program, 0 for unused pools (A,), and all of it."""
     tiered = _build(case, tiers, figures, integer=True)
     solution = maximise_integer(tiered.program, gap_ratio, n_nodes)
@@ -112,7 +117,7 @@ def best_tiers(
     return np.where(_used(case, tiered, solution) > 1e-12, chosen, 0.0), solution
 
 
-def _used(case: Case, tiered: Tiered, solution: Solution) -> FloatArray:
+def _used(case: Case, tiered: Tiered, solution: Solution | IntegerSolution) -> FloatArray:
     """Returns the load per replica that a tier solution causes, (A,)."""
     return case.loads(np.maximum(solution.values[tiered.shares], 0.0).sum(axis=1))
 
@@ -147,12 +152,6 @@ def _build(case: Case, tiers: FloatArray, figures: FloatArray, integer: bool) ->
     within = [(row, x.ravel(), work), (cell, z.ravel(), -tiers.ravel())]
     program.add_rows("tier", cell.size, within)
     program.add_rows("one", n_slots, [(cell // n_tiers, z.ravel(), 1.0)], upper=1.0)
-    if integer:
-        use = np.arange(j.size)
-        most = (tiers[case.column_slot] / np.maximum(case.work, 1e-12)[:, None]).ravel()
-        most = np.minimum(most, highest_rate_factor(case))
-        of = z[case.column_slot].ravel()
-        program.add_rows("use", use.size, [(use, x.ravel(), 1.0), (use, of, -most)])
     limit = np.repeat(f.limit, n_tiers)
     value = (f.traffic[:, None] * (figures / f.bound[f.limit, None] - 1.0)).ravel()
     program.add_rows("limit", f.n, [(limit, x[f.column].ravel(), value)])

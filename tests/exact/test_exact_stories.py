@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 
 from planner.exact.bound import bound, cost_bound
 from planner.exact.joint import Objective, build_joint, read_tiers
-from planner.exact.scip import maximise_whole
 from planner.exact.seeds import repaired, seeds
-from planner.routing.linear import maximise
+from planner.routing.linear import maximise, maximise_integer
 from planner.space import Offer
 
 SOME = settings(derandomize=True, max_examples=12, deadline=None)
@@ -70,7 +69,7 @@ def test_the_relaxation_bounds_the_whole_program(
     for integer, one_tier in ((False, False), (True, False), (True, True)):
         program = build_joint(tiers, objective, floor, integer, one_tier).program
         if integer:
-            values.append(maximise_whole(program, 1e-6, 10_000).objective)
+            values.append(maximise_integer(program, 1e-6, 10_000).objective)
         else:
             values.append(maximise(program).objective)
     assert values[0] >= values[1] - 1e-6
@@ -83,7 +82,7 @@ def test_a_plan_of_the_conservative_reading_never_beats_the_optimistic_one(seed:
     j = random_joined(seed)
     tiers = read_tiers(j.workload, j.tables, j.space, HEADROOM_RATIO, "conservative", 6)
     joint = build_joint(tiers, "cost", j.workload.quality_at_least, True, True)
-    plan = maximise_whole(joint.program, 1e-6, 10_000)
+    plan = maximise_integer(joint.program, 1e-6, 10_000)
     if plan.found:
         assert -plan.objective * joint.unit >= least(j) - 1e-9
 

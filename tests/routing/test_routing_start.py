@@ -36,8 +36,8 @@ def reached(problem: RoutingProblem, routing: Routing) -> float:
 def test_fast_reaches_the_exact_quality_from_its_loads(seed: int) -> None:
     problem = problem_of(seed)
     again = solve(replace(problem, start_loads=exact(seed).loads))
-    assert reached(problem, again) >= reached(problem, exact(seed)) - 1e-6
-    assert again.feasible == exact(seed).feasible
+    assert reached(problem, again) >= reached(problem, exact(seed)) - 1e-5
+    assert again.feasible or not exact(seed).feasible
 
 
 def test_fast_alone_does_not_always() -> None:
