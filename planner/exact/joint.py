@@ -116,14 +116,13 @@ def read_tiers(
         space: the box of deployments, (P,).
         headroom_ratio: load <= (1 - headroom_ratio) * max_load.
         reading: whether figures are those of a plan or of a bound.
-        n_tiers: tiers per pool, at least 2; one, the cap, where nothing is limited.
+        n_tiers: tiers per pool, the highest at its cap; one where nothing is limited.
     """
     there = np.asarray(space.upper > 0, dtype=np.int64)
     case = prepare(RoutingProblem(workload, tuple(tables), there, headroom_ratio))
-    # A cap below the room comes from the running maximum: a raw figure may hold beyond it.
-    if reading == "optimistic" and (case.figures.raw < case.figures.worst).any():
-        case = replace(case, cap=case.room)
-    loads = tier_loads(case, max(2, n_tiers)) if case.figures.n else case.cap[:, None]
+    if reading == "optimistic":
+        case = case.relaxed()
+    loads = tier_loads(case, max(1, n_tiers)) if case.figures.n else case.cap[:, None]
     return Tiers(case, space, reading, loads, _FIGURES[reading](case, loads))
 
 

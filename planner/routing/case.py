@@ -93,7 +93,10 @@ class Case:
         return asked and self.problem.workload.quality_at_least is not None
 
     def relaxed(self) -> Case:
-        """Returns the case for a bound: caps from limits hold only where figures never fall."""
+        """Returns the case for a bound: caps from limits hold only where figures never fall.
+
+        A cap below the room comes from the running maximum: a raw figure may hold beyond it.
+        """
         falls = bool((self.figures.raw < self.figures.worst).any())
         return replace(self, cap=self.room) if falls else self
 
@@ -261,10 +264,10 @@ def at_load(case: Case, values: FloatArray, loads: FloatArray) -> tuple[FloatArr
     values (E, K), loads (A,) -> two arrays (E,); the slope is the one towards higher loads.
     """
     last = case.grid.shape[1] - 2
-    low = np.clip((case.grid <= loads[:, None]).sum(axis=1) - 1, 0, last)
+    low = np.minimum(np.maximum((case.grid <= loads[:, None]).sum(axis=1) - 1, 0), last)
     slots = np.arange(case.n_slots)
     width = case.grid[slots, low + 1] - case.grid[slots, low]
-    part = np.clip((loads - case.grid[slots, low]) / width, 0.0, 1.0)
+    part = np.minimum(np.maximum((loads - case.grid[slots, low]) / width, 0.0), 1.0)
     slot = case.column_slot[case.figures.column]
     entry = np.arange(slot.size)
     at_low, at_high = values[entry, low[slot]], values[entry, low[slot] + 1]

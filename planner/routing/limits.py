@@ -14,6 +14,8 @@ The duals of the first-order program at the end are the prices of limits and loa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from planner.routing.case import Case, at_load
@@ -48,22 +50,45 @@ def around(case: Case, start: Point, step: FloatArray) -> Point:
     return solve_built(case, built)
 
 
-def improve(
-    case: Case, start: Point, n_rounds: int, first_step_ratio: float = FIRST_STEP_RATIO
-) -> Point:
-    """Returns the best routing found from a routing on; never a worse one than the start."""
-    best = start
-    step = first_step_ratio * case.cap
-    for _ in range(n_rounds):
+@dataclass(frozen=True)
+class Search:
+    """A local search that can be stopped and gone on with."""
+
+    point: Point  # the best so far
+    step: FloatArray  # (A,) load per replica
+    over: bool = False  # no step of this size promises more
+
+    @property
+    def value(self) -> float:
+        """Returns the value of the best routing so far."""
+        return self.point.value
+
+
+def begin(case: Case, start: Point, first_step_ratio: float = FIRST_STEP_RATIO) -> Search:
+    """Returns the search at its start, with the first step as a ratio of the caps."""
+    return Search(start, first_step_ratio * case.cap)
+
+
+def go_on(case: Case, search: Search, n_rounds: int) -> Search:
+    """Returns the search after more rounds of two programs each; its value never falls."""
+    best, step = search.point, search.step
+    for _ in range(0 if search.over else n_rounds):
         ahead = around(case, best, step)
         if not ahead.solution.solved or ahead.value <= best.value + BETTER:
-            break
+            return Search(best, step, True)
         trial = at_loads(case, np.minimum(ahead.loads, case.cap))
         if trial.value > best.value + BETTER:
             best = trial
         else:
             step = step * SHORTER
-    return best
+    return Search(best, step, search.over)
+
+
+def improve(
+    case: Case, start: Point, n_rounds: int, first_step_ratio: float = FIRST_STEP_RATIO
+) -> Point:
+    """Returns the best routing found from a routing on; never a worse one than the start."""
+    return go_on(case, begin(case, start, first_step_ratio), n_rounds).point
 
 
 def priced(case: Case, point: Point) -> Point:

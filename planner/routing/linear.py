@@ -126,6 +126,12 @@ class Program:
         self.n_rows += n
         return ids
 
+    def set_upper(self, columns: IntArray, upper: float | FloatArray) -> None:
+        """Replaces the upper bounds of columns."""
+        bounds = np.concatenate(self.upper)
+        bounds[columns] = upper
+        self.upper = [bounds]
+
     def gains(self) -> FloatArray:
         """Returns the objective coefficient of every column, (N,)."""
         return np.concatenate(self.gain)
@@ -137,7 +143,11 @@ class Program:
 
 def _filled(value: float | FloatArray, n: int) -> FloatArray:
     """Returns n values: the array itself, or a number repeated."""
-    return value if isinstance(value, np.ndarray) else np.full(n, value, dtype=np.float64)
+    if isinstance(value, np.ndarray):
+        return value
+    filled = np.empty(n)
+    filled.fill(value)  # half the time of np.full, and called two dozen times per program
+    return filled
 
 
 def _rows(
@@ -186,9 +196,11 @@ def _run(
     model.set_maximize(True)
     row_lower, row_upper, entries = _rows(program, floors)
     for low, high in zip(row_lower, row_upper, strict=True):
-        row = model.add_linear_constraint()
-        model.set_constraint_lower_bound(row, low)
-        model.set_constraint_upper_bound(row, high)
+        row = model.add_linear_constraint()  # free until a bound is set
+        if low != -np.inf:
+            model.set_constraint_lower_bound(row, low)
+        if high != np.inf:
+            model.set_constraint_upper_bound(row, high)
     add = model.add_term_to_constraint
     for entry_row, entry_column, value in entries:
         add(entry_row, entry_column, value)

@@ -18,7 +18,15 @@ import numpy as np
 
 from planner.routing.case import Case, excess, prepare
 from planner.routing.convex import conservative, optimistic, solve_convex
-from planner.routing.limits import CLOSE_STEP_RATIO, at_loads, improve, priced
+from planner.routing.limits import (
+    CLOSE_STEP_RATIO,
+    Search,
+    at_loads,
+    begin,
+    go_on,
+    improve,
+    priced,
+)
 from planner.routing.prices import prices
 from planner.routing.problem import Method, Routing, RoutingProblem, RoutingStatus
 from planner.routing.program import UNSERVED_TOLERANCE, Point, at_caps
@@ -35,15 +43,15 @@ from planner.routing.truth import LIMIT_TOLERANCE
 from planner.spec.arrays import FloatArray
 
 FAST_TIERS = 8
-FAST_STARTS = 2
-FAST_ROUNDS = 4
+FAST_STARTS = 5
+FAST_ROUNDS = 6
 START_RATIOS = (0.35, 0.6, 0.9)  # of the caps
 START_SLACK_RATIO = 0.02  # above loads that are given to start from
 KNOWN_ROUNDS = 8
 EXACT_ROUNDS = 20
 SOLVE_GAP_RATIO = 2e-3
-SOLVE_NODES = 200_000
-BOUND_TIERS = 60  # over all pools: few pools get finer tiers for their bound
+SOLVE_NODES = 1000  # fewer for large programs
+BOUND_CELLS = 300  # columns times tiers: small programs get finer tiers for their bound
 OPTIMAL_GAP_RATIO = 1e-6
 SMALLEST_RATE_FACTOR = 1e-9
 SMALLEST_SHARE = 1e-9
@@ -98,7 +106,8 @@ def _convex(case: Case, method: Method) -> Answer:
         n_rounds = FAST_ROUNDS if method == "fast" else EXACT_ROUNDS
         start = at_loads(case, np.minimum(point.loads, case.cap))
         ends = [improve(case, start, n_rounds), *_from_known(case)]
-        better = _settled(case, max(ends, key=lambda end: end.value))
+        best = max(ends, key=lambda end: end.value)
+        better = _settled(case, best if method == "fast" else _polished(case, best))
         answer = better if missed or better.point.value > point.value else answer
     if method == "exact":
         loose = case.relaxed()
@@ -111,24 +120,30 @@ def _convex(case: Case, method: Method) -> Answer:
 def _by_tiers(case: Case) -> Answer:
     """Returns a good routing under limits of classes, without a proof.
 
-    Every start costs one program; two are improved, and what is known besides. While something
-    stays unserved, all are: the loads that serve everything need not hang together.
+    Every start costs one program. The best few go one round, and the best of these goes on: a
+    start that serves little may lead further than one that looks good. While something stays
+    unserved, all starts go: the loads that serve everything need not hang together.
     """
-    mixed, *others = [at_loads(case, loads) for loads in _starts(case)]
-    starts = [mixed, *sorted(others, key=lambda point: -point.value)]
-    best = mixed
-    for number, start in enumerate(starts):
-        if number >= FAST_STARTS and best.unserved.max() <= UNSERVED_TOLERANCE:
+    points = [at_loads(case, loads) for loads in _starts(case)]
+    searches: list[Search] = []
+    for start in sorted(points, key=lambda point: -point.value):
+        served = any(s.point.unserved.max() <= UNSERVED_TOLERANCE for s in searches)
+        if served and len(searches) >= FAST_STARTS:
             break
-        best = max(best, improve(case, start, FAST_ROUNDS), key=lambda point: point.value)
+        searches.append(go_on(case, begin(case, start), 1))
+    best = go_on(case, max(searches, key=lambda search: search.value), FAST_ROUNDS).point
     return _settled(case, max([best, *_from_known(case)], key=lambda point: point.value))
 
 
 def _starts(case: Case) -> list[FloatArray]:
     """Returns loads per replica to start from: mixed tiers, one tier each, equal shares of caps."""
-    mixed = start_loads(case, FAST_TIERS)
-    single = tiers_above(tier_loads(case, FAST_TIERS), mixed)
-    return [mixed, single, *[ratio * case.cap for ratio in START_RATIOS]]
+    mixed, single = start_loads(case, FAST_TIERS)
+    above = tiers_above(tier_loads(case, FAST_TIERS), mixed)
+    starts = [single]
+    for loads in (mixed, above, *[ratio * case.cap for ratio in START_RATIOS]):
+        if not any(np.allclose(loads, other, rtol=1e-6, atol=1e-9) for other in starts):
+            starts.append(loads)
+    return starts
 
 
 def _from_known(case: Case) -> list[Point]:
@@ -152,15 +167,23 @@ def _by_integer_tiers(case: Case) -> Answer:
         case, conservative_figures(case, tiers), tiers, SOLVE_GAP_RATIO, SOLVE_NODES
     )
     loose = case.relaxed()
-    finer = split_tiers(tier_loads(loose), max(1, BOUND_TIERS // max(tiers.size, 1)))
+    n_parts = max(1, BOUND_CELLS // max(case.work.size * tiers.shape[1], 1))
+    finer = split_tiers(tier_loads(loose), n_parts)
     _, relaxed = best_tiers(
         loose, optimistic_figures(loose, finer), finer, SOLVE_GAP_RATIO, SOLVE_NODES
     )
     starts = [at_loads(case, loads) for loads in (chosen, *_starts(case))]
     ends = [improve(case, start, EXACT_ROUNDS) for start in starts]
-    best = max([*ends, *_from_known(case)], key=lambda point: point.value)
+    best = _polished(case, max([*ends, *_from_known(case)], key=lambda point: point.value))
     left = (solution.bound - solution.objective) + (relaxed.bound - relaxed.objective)
+    if not (solution.found and relaxed.found):  # the solver gave up: nothing is proved
+        return _settled(case, best)
     return replace(_settled(case, best), bound=relaxed.bound, solve_gap=left)
+
+
+def _polished(case: Case, best: Point) -> Point:
+    """Returns the end of a search with short steps: the one before may have ended at long ones."""
+    return improve(case, best, EXACT_ROUNDS, CLOSE_STEP_RATIO)
 
 
 def _settled(case: Case, best: Point) -> Answer:

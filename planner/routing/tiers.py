@@ -30,9 +30,15 @@ from planner.routing.linear import (
     Solution,
     maximise,
     maximise_integer,
+    nodes_within,
 )
 from planner.routing.program import Built, build
 from planner.spec.arrays import FloatArray, IntArray
+
+DIVES = 2
+DIVE_CELLS = 300  # columns times tiers
+MAINLY = 0.6  # part of a pool
+DECIDED = 0.999
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Tiered:
 def tier_loads(case: Case, n_tiers: int | None = None) -> FloatArray:
     """Returns ascending tier loads per replica, (A, T): grid loads up to the cap, and the cap.
 
-    With n_tiers that many of them; where a pool has fewer, its cap is repeated.
+    With n_tiers that many of them, the cap among them; where a pool has fewer, it is repeated.
     """
     rows = []
     for a in range(case.n_slots):
@@ -60,7 +66,7 @@ def tier_loads(case: Case, n_tiers: int | None = None) -> FloatArray:
     loads = np.empty((case.n_slots, n))
     for a, row in enumerate(rows):
         if row.size > n:
-            loads[a] = row[np.rint(np.linspace(0, row.size - 1, n)).astype(int)]
+            loads[a] = row[np.rint(np.linspace(row.size - 1, 0, n)).astype(int)[::-1]]
         else:
             loads[a] = np.append(row, np.full(n - row.size, row[-1]))
     return loads
@@ -91,14 +97,56 @@ def optimistic_figures(case: Case, tiers: FloatArray) -> FloatArray:
     return np.asarray(np.minimum(ends, between))
 
 
-def start_loads(case: Case, n_tiers: int) -> FloatArray:
-    """Returns the loads per replica of the program with tiers mixed within pools, (A,)."""
+def start_loads(case: Case, n_tiers: int) -> tuple[FloatArray, FloatArray]:
+    """Returns loads per replica to start from, with tiers mixed and with one tier per pool, (A,).
+
+    The second by diving: of the mixed solution every pool that mostly runs at one tier, or at least
+    the most decided one, keeps that tier alone; a few times, then all do. Large programs do not
+    dive: it costs more there than a further start.
+    """
     tiers = tier_loads(case, n_tiers)
     tiered = _build(case, tiers, conservative_figures(case, tiers), integer=False)
     solution = maximise(tiered.program)
     if not solution.solved:
-        return case.cap
-    return np.minimum(_used(case, tiered, solution), case.cap)
+        return case.cap, case.cap
+    mixed, single = _loads_of(case, tiered, tiers, solution)
+    for _ in range(DIVES if tiered.shares.size <= DIVE_CELLS else 0):
+        if not _keep_main_tiers(tiered, solution):
+            break
+        solution = maximise(tiered.program)
+        if not solution.solved:
+            break
+        _, single = _loads_of(case, tiered, tiers, solution)
+    return mixed, single
+
+
+def _loads_of(
+    case: Case, tiered: Tiered, tiers: FloatArray, solution: Solution
+) -> tuple[FloatArray, FloatArray]:
+    """Returns the loads (A,) of a solution, and the main tier instead where a pool mixes tiers."""
+    used = np.minimum(_used(case, tiered, solution), case.cap)
+    main, part = _main_tiers(tiered, solution)
+    mixes = (used > 1e-9) & (part < DECIDED)
+    return used, np.where(mixes, tiers[np.arange(used.size), main], used)
+
+
+def _main_tiers(tiered: Tiered, solution: Solution) -> tuple[IntArray, FloatArray]:
+    """Returns the tier at which a pool mostly runs, and its part of the pool, (A,) each."""
+    z = np.maximum(solution.values[tiered.tier], 0.0)
+    part = z / np.maximum(z.sum(axis=1, keepdims=True), 1e-12)
+    return np.argmax(part, axis=1), part.max(axis=1)
+
+
+def _keep_main_tiers(tiered: Tiered, solution: Solution) -> bool:
+    """Closes the other tiers of pools that have a main one; returns whether any pool mixed them."""
+    main, part = _main_tiers(tiered, solution)
+    mixes = (part > 0) & (part < DECIDED)
+    if not mixes.any():
+        return False
+    keeps = part >= min(MAINLY, float(part[mixes].max()))
+    others = np.arange(tiered.tier.shape[1]) != main[:, None]
+    tiered.program.set_upper(tiered.tier[others & keeps[:, None]], 0.0)
+    return True
 
 
 def tiers_above(tiers: FloatArray, loads: FloatArray) -> FloatArray:
@@ -110,8 +158,12 @@ def tiers_above(tiers: FloatArray, loads: FloatArray) -> FloatArray:
 def best_tiers(
     case: Case, figures: FloatArray, tiers: FloatArray, gap_ratio: float, n_nodes: int
 ) -> tuple[FloatArray, IntegerSolution]:
-    """Returns tier loads chosen by the integer program, 0 for unused pools (A,), and all of it."""
+    """Returns tier loads chosen by the integer program, 0 for unused pools (A,), and all of it.
+
+    Large programs get fewer nodes than n_nodes.
+    """
     tiered = _build(case, tiers, figures, integer=True)
+    n_nodes = nodes_within(n_nodes, tiered.shares.size)
     solution = maximise_integer(tiered.program, gap_ratio, n_nodes)
     chosen = (np.rint(solution.values[tiered.tier]) * tiers).sum(axis=1)
     return np.where(_used(case, tiered, solution) > 1e-12, chosen, 0.0), solution

@@ -19,6 +19,7 @@ STATISTIC = ("mean", "cv", "max", "p10", "p25", "p50", "p75", "p90", "p95", "p99
 
 # Dimensionless, or the unit cannot be in the name; each for a reason.
 ALLOWED: dict[str, str] = {
+    "RoutingProblem.start_loads": "replica-seconds per second, dimensionless",
     "Lengths.mean": "tokens: stands below input_tokens or output_tokens in a file",
     "Lengths.cv": "stands below input_tokens or output_tokens in a file",
     "Lengths.max": "tokens: stands below input_tokens or output_tokens in a file",

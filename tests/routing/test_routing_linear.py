@@ -7,7 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from planner.routing.linear import Program, maximise, maximise_in_order, maximise_integer
+from planner.routing.linear import (
+    NODE_CELLS,
+    Program,
+    maximise,
+    maximise_in_order,
+    maximise_integer,
+    nodes_within,
+)
 
 
 def two_by_two() -> Program:
@@ -42,6 +49,20 @@ def test_infeasible_program_has_no_solution_and_raises_nothing() -> None:
     proof = maximise_integer(program, 1e-6, 100)
     assert (proof.status, proof.found) == ("none", False)
     assert proof.objective == proof.bound == -np.inf
+
+
+def test_an_upper_bound_can_be_moved() -> None:
+    program = two_by_two()
+    program.set_upper(np.array([0]), 1.0)
+    assert maximise(program).values == pytest.approx([1.0, 5.0 / 3.0])
+    program.set_upper(np.array([0, 1]), np.array([3.0, 0.5]))
+    assert maximise(program).values == pytest.approx([3.0, 0.5])
+
+
+def test_large_programs_get_fewer_nodes() -> None:
+    assert nodes_within(500, 10) == 500
+    assert nodes_within(500, 2 * NODE_CELLS // 1000) == 250
+    assert nodes_within(500, 10**9) == 5
 
 
 def test_objectives_in_order_keep_the_first() -> None:
