@@ -15,17 +15,19 @@ from planner.choose import choose
 from planner.errors import Infeasible, InputError
 from planner.explore import Explored, explore_narrowly, seeds_of
 from planner.objectives import Objectives, make_objectives
+from planner.score import duration
 from planner.settle import Settled
 from planner.spec.arrays import IntArray
 from planner.spec.base import Metric, Statistic
 from planner.spec.inputs import Inputs
 from planner.spec.question import Limit, Question, RequestClass
 
-LIMIT_STEPS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
-"""Multiples of a limit that are tried until one works, before bisection."""
+LOOSEST_FACTOR = 10.0
+"""Limits are loosened by at most this; what needs more is hopeless for another reason."""
 
-BISECTIONS = 4
-N_EVALUATIONS = 60
+BISECTIONS = 6
+MOST_SINGLE_LIMITS = 6
+N_EVALUATIONS = 40
 STOCK_STEPS = (1.5, 2.0, 4.0)
 
 _Promise = tuple[str | None, Metric, Statistic]
@@ -124,46 +126,48 @@ def _more_money(solver: _Solver) -> str | None:
 
 
 def _looser_limits(solver: _Solver, nearest: Settled | None) -> str | None:
-    """Returns the least loosening of the missed limits (all of them together) that works."""
+    """Returns the least loosening that works: of one limit, of the missed ones, or of all."""
     question = solver.case.question
     every: list[tuple[str | None, Limit]] = [(None, limit) for limit in question.limits]
     every += [(c.name, limit) for c in question.classes for limit in c.limits]
-    if not every:
+    names = [(c, limit.metric, limit.statistic) for c, limit in every]
+    for chosen in _worth_loosening(names, nearest):
+        works = _least_factor(solver, chosen)
+        if works is not None:
+            break
+    else:
         return None
+    factor, cost = works
+    loosened = [
+        f"{limit.label} of {c or 'all traffic'} at {duration(limit.at_most_ms * factor)}"
+        f" instead of {duration(limit.at_most_ms)}"
+        for (c, limit), name in zip(every, names, strict=True)
+        if name in chosen
+    ]
+    return f"{' and '.join(loosened)} can be met, for {cost:.2f} $/h"
+
+
+def _worth_loosening(names: list[_Promise], nearest: Settled | None) -> list[set[_Promise]]:
+    """Returns which limits to loosen together, from few to all; each set once."""
     missed = {
         (f.class_name, f.metric, f.statistic)
         for f in (nearest.score.figures if nearest is not None else ())
         if f.at_most_ms is not None and f.ratio > 1.0
     }
-    chosen = missed or {(c, limit.metric, limit.statistic) for c, limit in every}
-    works = _least_factor(solver, chosen)
-    if works is None and missed:
-        chosen = {(c, limit.metric, limit.statistic) for c, limit in every}
-        works = _least_factor(solver, chosen)
-    if works is None:
-        return None
-    factor, cost = works
-    loosened = [
-        f"{limit.label} of {c or 'all traffic'} at {limit.at_most_ms * factor / 1000:.2f} s"
-        f" instead of {limit.at_most_ms / 1000:.2f} s"
-        for c, limit in every
-        if (c, limit.metric, limit.statistic) in chosen
-    ]
-    return f"{' and '.join(loosened)} is met for {cost:.2f} $/h"
+    sets = [missed] if missed else [{name} for name in names[:MOST_SINGLE_LIMITS]]
+    if names and set(names) not in sets:
+        sets.append(set(names))
+    return sets
 
 
 def _least_factor(solver: _Solver, chosen: set[_Promise]) -> tuple[float, float] | None:
-    low, high, cost = 1.0, None, 0.0
-    for factor in LIMIT_STEPS:
-        settled = solver.solve(_loosened(solver.case.question, chosen, factor))
-        if settled is not None:
-            high, cost = factor, settled.cost_usd_per_h
-            break
-        low = factor
-    if high is None:
+    """Returns the least multiple of the chosen limits that works, and the cost in $/h then."""
+    settled = solver.solve(_loosened(solver.case.question, chosen, LOOSEST_FACTOR))
+    if settled is None:
         return None
+    low, high, cost = 1.0, LOOSEST_FACTOR, settled.cost_usd_per_h
     for _ in range(BISECTIONS):
-        middle = (low + high) / 2
+        middle = (low * high) ** 0.5
         settled = solver.solve(_loosened(solver.case.question, chosen, middle))
         if settled is None:
             low = middle

@@ -74,6 +74,11 @@ class Score:
     problems: tuple[str, ...]  # what makes the plan unacceptable, in plain words
 
 
+def duration(ms: float) -> str:
+    """Returns a latency for a sentence, in s or ms."""
+    return f"{ms / 1000:.2f} s" if ms >= 1000 else f"{ms:.0f} ms"
+
+
 def score(
     workload: Workload,
     tables: Sequence[PoolTable],

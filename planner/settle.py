@@ -22,10 +22,15 @@ from planner.routing.rounding import round_shares
 from planner.score import Score, score
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.table import PoolTable
-from planner.spec.workload import Workload
+from planner.spec.workload import ScopedLimit, Workload
 
 MAX_ROUNDS = 3
 MAX_TIGHTENINGS = 3
+MOST_MISSED_RATIO = 1.25
+"""A routing that misses a limit by more than this is not tried a second way."""
+
+LIGHTER = 0.95
+
 MAX_ROUNDING = 1e-2
 """A headroom or floor missed by more than this is not missed by rounding."""
 
@@ -77,18 +82,29 @@ def settle(
         method: of the first solution; the later ones start from its loads and are fast.
         start_loads: loads per replica of a routing known to be good, (P,).
     """
+    asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
+    followed = _following_the_mix(objectives, replicas, level, asked, method)
+    if followed.acceptable or not _worth_more(objectives, followed):
+        return followed
+    stayed = _on_the_first_tables(objectives, replicas, level, asked, method)
+    return max(followed, stayed, key=lambda settled: _rank(objectives, settled))
+
+
+def _following_the_mix(
+    objectives: Objectives, replicas: IntArray, level: int, asked: RoutingProblem, method: Method
+) -> Settled:
+    """Returns the best of several rounds, each on tables at the mix that the last one sent."""
     tables = objectives.tables
     best: Settled | None = None
-    asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
     for _ in range(MAX_TIGHTENINGS):
         for _ in range(MAX_ROUNDS):
             routing = objectives.route(replace(asked, tables=tables), method)
             method, asked = "fast", replace(asked, start_loads=routing.loads)
-            candidate, new_tables = _scored(objectives, replicas, level, routing)
+            candidate = _scored(objectives, replicas, level, routing)
             if best is None or _rank(objectives, candidate) > _rank(objectives, best):
                 best = candidate
-            shift = _shift(tables, new_tables, routing.shares)
-            tables = new_tables
+            shift = _shift(tables, candidate.tables, routing.shares)
+            tables = candidate.tables
             if shift < STILL_RATIO:
                 break
         tighter = _tightened(objectives, asked, candidate)
@@ -99,6 +115,35 @@ def settle(
     return best
 
 
+def _on_the_first_tables(
+    objectives: Objectives, replicas: IntArray, level: int, asked: RoutingProblem, method: Method
+) -> Settled:
+    """Returns the best of several rounds on unchanged tables, what was missed asked more strictly.
+
+    Where pools specialise, tables that follow the mix can make two pools swap their roles from
+    round to round for ever; a few per cent off each missed limit keep the roles and meet it.
+    """
+    best: Settled | None = None
+    for _ in range(MAX_TIGHTENINGS):
+        routing = objectives.route(asked, method)
+        candidate = _scored(objectives, replicas, level, routing)
+        if best is None or _rank(objectives, candidate) > _rank(objectives, best):
+            best = candidate
+        tighter = _tightened(objectives, asked, candidate)
+        if candidate.acceptable or tighter is None:
+            break
+        # Stricter limits want lighter loads of the same proportions.
+        method, asked = "fast", replace(tighter, start_loads=LIGHTER * routing.loads)
+    assert best is not None  # the loop runs at least once
+    return best
+
+
+def _worth_more(objectives: Objectives, settled: Settled) -> bool:
+    """Returns whether a routing that fails misses so little that another try may succeed."""
+    unserved = float(settled.routing.unserved @ objectives.case.workload.weights)
+    return unserved <= 1e-6 and (settled.score.latency_ratio or 0.0) < MOST_MISSED_RATIO
+
+
 def class_mixes(workload: Workload, shares: FloatArray) -> FloatArray:
     """Returns each pool's class mix under shares (C, P), (P, C); zero rows for unused pools."""
     flow = (workload.rate_rps[:, None] * shares).T
@@ -106,9 +151,8 @@ def class_mixes(workload: Workload, shares: FloatArray) -> FloatArray:
     return np.asarray(np.where(total > 0, flow / np.maximum(total, 1e-300), 0.0))
 
 
-def _scored(
-    objectives: Objectives, replicas: IntArray, level: int, routing: Routing
-) -> tuple[Settled, tuple[PoolTable, ...]]:
+def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Routing) -> Settled:
+    """Returns a routing with tidy shares, scored on tables at exactly their mix."""
     case = objectives.case
     shares = _tidy(routing)
     mixes = class_mixes(case.workload, shares)
@@ -123,7 +167,7 @@ def _scored(
     if budget is not None and cost > budget + 1e-9:
         over = f"it costs {cost:.2f} $/h with hosted requests, budget {budget:g} $/h"
         result = replace(result, problems=(*result.problems, over))
-    return Settled(replicas, level, shares, tables, routing, result, cost, factor), tables
+    return Settled(replicas, level, shares, tables, routing, result, cost, factor)
 
 
 def _carried(
@@ -150,9 +194,8 @@ def _tightened(
     """
     workload, score = asked.workload, missed.score
     tighter = asked
-    over = score.latency_ratio or 0.0
-    if 1.0 < over < np.inf:
-        workload = workload.with_limits_scaled(1.0 / (over * 1.002))
+    if 1.0 < (score.latency_ratio or 0.0) < np.inf:
+        workload = _with_missed_limits_tighter(workload, score)
     used = float(score.utilisation.max(initial=0.0)) + objectives.case.question.headroom_ratio
     if 1.0 < used < 1.0 + MAX_ROUNDING:
         headroom = min(asked.headroom_ratio + 1.5 * (used - 1.0), 1.0 - 1e-9)
@@ -164,6 +207,22 @@ def _tightened(
         workload = replace(workload, quality_at_least=raised)
     same = workload is asked.workload and tighter is asked
     return None if same else replace(tighter, workload=workload)
+
+
+def _with_missed_limits_tighter(workload: Workload, score: Score) -> Workload:
+    """Returns the workload with each missed limit lowered by as much as it was missed."""
+    missed = {
+        (f.class_name, f.metric, f.statistic): f.ratio * 1.002
+        for f in score.figures
+        if f.at_most_ms is not None and f.ratio > 1.0
+    }
+    limits = []
+    for scoped in workload.limits:
+        limit = scoped.limit
+        ratio = missed.get((scoped.class_name, limit.metric, limit.statistic), 1.0)
+        lower = limit.model_copy(update={"at_most_ms": limit.at_most_ms / ratio})
+        limits.append(ScopedLimit(scoped.class_name, lower))
+    return replace(workload, limits=tuple(limits))
 
 
 def _tidy(routing: Routing) -> FloatArray:

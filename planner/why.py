@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.explore import PROMISING, Explored
 from planner.objectives import Evaluation, Objectives
-from planner.score import MET_TOLERANCE
+from planner.score import MET_TOLERANCE, duration
 from planner.settle import Settled, settle
 from planner.spec.plan import Bound
 
@@ -58,7 +58,7 @@ def _proved(bound: Bound | None) -> list[str]:
 def _binding(objectives: Objectives, chosen: Settled) -> list[str]:
     score, question = chosen.score, objectives.case.question
     found = [
-        f"{f.label} binds: {_seconds(f.ms)} of {_seconds(f.at_most_ms)} ({f.ratio:.1%})"
+        f"{f.label} binds: {duration(f.ms)} of {duration(f.at_most_ms)} ({f.ratio:.1%})"
         for f in sorted(score.figures, key=lambda f: -f.ratio)
         if f.at_most_ms is not None and f.ratio >= BINDING_RATIO
     ]
@@ -194,7 +194,3 @@ def _gain(objectives: Objectives, e: Evaluation) -> tuple[float, float]:
     if objectives.objective == "cost":
         return -round(e.cost_usd_per_h, 4), e.quality
     return round(e.quality, 6), -e.cost_usd_per_h
-
-
-def _seconds(ms: float) -> str:
-    return f"{ms / 1000:.2f} s" if ms >= 1000 else f"{ms:.0f} ms"
