@@ -18,7 +18,7 @@ from planner.certify import proven_bound
 from planner.choose import choose, settled_front
 from planner.explore import Effort, SearchMethod, explore
 from planner.objectives import make_objectives
-from planner.relax import infeasible
+from planner.relax import infeasible, more_budget
 from planner.search.problem import Progress
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
@@ -61,6 +61,8 @@ def make_plan(
     bound = _finished(lambda: proven_bound(objectives, chosen))
     front = _finished(lambda: settled_front(objectives, explored, chosen))
     why = _finished(lambda: reasons(objectives, chosen, explored, bound))
+    bought = _finished(lambda: more_budget(inputs, objectives, chosen))
+    why += [] if bought is None else [bought]
     provenance = make_provenance(
         explored.method, seed, effort, len(explored.evaluations), inputs.hashes
     )

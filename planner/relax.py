@@ -28,6 +28,10 @@ LOOSEST_FACTOR = 10.0
 BISECTIONS = 6
 MOST_SINGLE_LIMITS = 6
 N_EVALUATIONS = 40
+
+LEAST_GAIN = 1e-4
+"""A gain of quality or rate factor below this is within what the routing program leaves open."""
+
 STOCK_STEPS = (1.5, 2.0, 4.0)
 
 _Promise = tuple[str | None, Metric, Statistic]
@@ -79,6 +83,25 @@ def infeasible(
     if not found:
         found = ["no single relaxation was found: relax several promises together"]
     return Infeasible(binding, distance, found)
+
+
+def more_budget(inputs: Inputs, objectives: Objectives, chosen: Settled) -> str | None:
+    """Returns what a tenth more budget would buy, where a budget bounds what is maximised."""
+    question = objectives.case.question
+    spends_it = question.maximise == "rate_factor" or question.choose == "best_quality"
+    if question.budget_usd_per_h is None or not spends_it:
+        return None
+    raised = round(1.1 * question.budget_usd_per_h, 4)
+    solver = _Solver(inputs, objectives.case, (chosen.replicas,))
+    settled = solver.solve(question.model_copy(update={"budget_usd_per_h": raised}))
+    if settled is None:
+        return None
+    gain, what = settled.score.quality - chosen.score.quality, "quality"
+    if question.maximise == "rate_factor":
+        gain, what = settled.rate_factor - chosen.rate_factor, "rate factor"
+    if gain < LEAST_GAIN:
+        return f"a tenth more budget would buy no {what}"
+    return f"a tenth more budget would buy {what} {gain:+.4f}, for {settled.cost_usd_per_h:.2f} $/h"
 
 
 def _nearest(

@@ -8,15 +8,13 @@ import numpy as np
 
 from planner.explore import PROMISING, Explored
 from planner.objectives import Evaluation, Objectives
+from planner.relax import LEAST_GAIN
 from planner.score import MET_TOLERANCE, duration
 from planner.settle import Settled, settle
 from planner.spec.plan import Bound
 
 BINDING_RATIO = 0.97
 """A limit of which at least this much is used is called binding."""
-
-LEAST_GAIN = 1e-4
-"""A gain of quality or rate factor below this is within what the routing program leaves open."""
 
 LEAST_USD_PER_H = 0.005
 

@@ -11,6 +11,7 @@ from questions import inputs_of, small, write_question
 from planner.cli.app import run
 from planner.errors import Infeasible
 from planner.plan import make_plan
+from planner.spec.plan import Plan
 
 
 def refusal(folder: Path, **changes: object) -> Infeasible:
@@ -78,3 +79,15 @@ def test_the_command_exits_1_and_writes_nothing(
     assert "no deployment meets the question" in streams.err
     assert "would work: a budget of" in streams.err
     assert not (folder / "plan.json").exists()
+
+
+def test_what_a_tenth_more_budget_buys_is_true(tmp_path: Path) -> None:
+    def best(budget: float) -> Plan:
+        question = small(budget_usd_per_h=budget, choose="best_quality")
+        return make_plan(inputs_of(tmp_path / f"{budget}", question), "quick", "enumerate")
+
+    plan, more = best(22.0), best(24.2)
+    said = [line for line in plan.why if line.startswith("a tenth more budget")]
+    gain = number(r"would buy quality ([+-][\d.]+)", tuple(said))
+    assert gain == pytest.approx(more.predicted.quality - plan.predicted.quality, abs=3e-3)
+    assert gain > 0
