@@ -56,7 +56,7 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget(seeds=4, mobo=24, local=160, focus=160, exact=8, enumerate=600),
+    "quick": Budget(seeds=4, mobo=20, local=120, focus=120, exact=6, enumerate=600),
     "standard": Budget(seeds=8, mobo=80, local=800, focus=500, exact=30, enumerate=3_000),
     "thorough": Budget(seeds=16, mobo=200, local=5_000, focus=3_000, exact=100, enumerate=20_000),
 }
