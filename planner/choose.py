@@ -143,7 +143,8 @@ def settled_front(
         same = np.array_equal(evaluation.replicas, chosen.replicas)
         if same and evaluation.level == chosen.level:
             continue
-        settled = settle(objectives, evaluation.replicas, evaluation.level)
+        loads = evaluation.routing.loads
+        settled = settle(objectives, evaluation.replicas, evaluation.level, start_loads=loads)
         if settled.acceptable:
             settled = _without_idle(objectives, settled, None)
             found.setdefault(_point(objectives, settled), settled)

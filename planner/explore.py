@@ -249,7 +249,10 @@ def _in_stages(
             start = _front_of(memo, stage)
         # What has been evaluated costs nothing again, but counts in a stage's own budget.
         n_known = 0 if start is None else len(start)
-        trials = search(stage, n + n_known, seed, start, _of_total(on_trial, done, total))
+        # The volume of the narrow stage is that of another plane: keep showing the front's.
+        volume = _known(memo, whole).hypervolume(whole.reference) if stage is narrow else None
+        moved = _of_total(on_trial, done, total, volume)
+        trials = search(stage, n + n_known, seed, start, moved)
         done += n
         if not trials.complete:
             break
@@ -308,19 +311,22 @@ def _mobo_in_large_batches(
 
 def _front_of(memo: Memo, problem: Problem) -> IntArray | None:
     """Returns the points evaluated so far that are on a problem's own front, (n, P + 1)."""
-    points = np.array(list(memo.seen), dtype=np.int64)
+    known = _known(memo, problem)
+    front = known.points[known.front()]
+    return front if len(front) else None
+
+
+def _known(memo: Memo, problem: Problem) -> Trials:
+    """Returns the evaluations so far that lie in a problem's box, as trials of that problem."""
+    points = np.array(list(memo.seen), dtype=np.int64).reshape(-1, problem.box.n_dims)
     points = points[problem.box.admits(points)]
-    if not len(points):
-        return None
     outcomes = [problem.evaluate(point) for point in points]
-    known = Trials(
+    return Trials(
         points,
-        np.array([o.values for o in outcomes]),
+        np.array([o.values for o in outcomes]).reshape(-1, problem.n_objectives),
         np.array([o.violation for o in outcomes]),
         complete=True,
     )
-    front = points[known.front()]
-    return front if len(front) else None
 
 
 def _focus_problem(objectives: Objectives, problem: Problem, memo: Memo) -> Problem:
@@ -362,11 +368,13 @@ def has_torch() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "botorch"))
 
 
-def _of_total(on_trial: Progress | None, before: int, total: int) -> Progress | None:
-    """Returns a progress callback that counts one search as a part of several."""
+def _of_total(
+    on_trial: Progress | None, before: int, total: int, volume: float | None
+) -> Progress | None:
+    """Returns a callback that counts a search as part of several, with a fixed volume if given."""
     if on_trial is None:
         return None
-    return lambda done, _, volume: on_trial(before + done, total, volume)
+    return lambda done, _, own: on_trial(before + done, total, own if volume is None else volume)
 
 
 def _explored(memo: Memo, method: str, complete: bool, exhaustive: bool = False) -> Explored:
