@@ -38,6 +38,9 @@ UNSERVED_FACTOR = 10.0
 BUDGET_STEPS = 10
 """Bisections towards what a budget for hosted requests buys."""
 
+LEAST_GAIN = 1e-4
+"""A gain of quality or rate factor below this is within what the routing program leaves open."""
+
 WORST_RATIO = 4.0
 """Latency ratios above this are all as bad: the search need not tell them apart."""
 

@@ -14,7 +14,7 @@ from planner.case import Case, make_case
 from planner.choose import choose
 from planner.errors import Infeasible, InputError
 from planner.explore import Explored, explore_narrowly, seeds_of
-from planner.objectives import Objectives, make_objectives
+from planner.objectives import LEAST_GAIN, Objectives, make_objectives
 from planner.score import duration
 from planner.settle import Settled
 from planner.spec.arrays import IntArray
@@ -28,9 +28,6 @@ LOOSEST_FACTOR = 10.0
 BISECTIONS = 6
 MOST_SINGLE_LIMITS = 6
 N_EVALUATIONS = 40
-
-LEAST_GAIN = 1e-4
-"""A gain of quality or rate factor below this is within what the routing program leaves open."""
 
 STOCK_STEPS = (1.5, 2.0, 4.0)
 

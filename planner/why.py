@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from planner.explore import PROMISING, Explored
-from planner.objectives import Evaluation, Objectives
-from planner.relax import LEAST_GAIN
+from planner.objectives import LEAST_GAIN, Evaluation, Objectives
 from planner.score import MET_TOLERANCE, duration
 from planner.settle import Settled, settle
 from planner.spec.plan import Bound
