@@ -153,7 +153,7 @@ def test_every_error_of_ours_has_a_code_of_ours():
         (["plan", "x", "--method", "magic"], "magic is not one of"),
         (["plan", "x", "--seed", "-1"], "--seed"),
         (["plan", "x", "--seed", "a"], "--seed"),
-        (["plan", "a\x00b"], "null byte"),
+        (["plan", "a\x00b"], "null"),
         (["diff", "x"], "Missing argument"),
         (["schema", "nonsense"], "unknown file kind nonsense"),
         (["profile", "nonsense"], "No such command"),
