@@ -30,6 +30,9 @@ LATENCY_DIGITS = 1
 SHARE_DIGITS = 6
 RATIO_DIGITS = 6
 
+FEWEST_TOKENS_PER_H = 1.0
+"""Below this a price per token says nothing; a rate of 1e-300 must not break a plan."""
+
 
 def make_answer(
     case: Case,
@@ -158,7 +161,9 @@ def _pool_figures(case: Case, settled: Settled) -> tuple[PoolFigure, ...]:
 
 
 def _per_million(usd_per_h: float, tokens_per_h: float) -> float | None:
-    return round(usd_per_h / tokens_per_h * 1e6, MONEY_DIGITS) if tokens_per_h > 0 else None
+    if tokens_per_h < FEWEST_TOKENS_PER_H:
+        return None
+    return round(usd_per_h / tokens_per_h * 1e6, MONEY_DIGITS)
 
 
 def _routes(case: Case, settled: Settled) -> tuple[Route, ...]:

@@ -254,6 +254,6 @@ def _less_traffic(solver: _Solver) -> str | None:
     if settled is None or settled.rate_factor <= 0:
         return None
     return (
-        f"{settled.rate_factor:.2f} times the planned traffic can be carried, "
+        f"{settled.rate_factor:.3g} times the planned traffic can be carried, "
         f"for {settled.cost_usd_per_h:.2f} $/h"
     )

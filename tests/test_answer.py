@@ -18,11 +18,13 @@ from made_cases import (
     unlimited,
     z,
 )
+from questions import inputs_of
 
 from planner import __version__
 from planner.answer import deployed, make_answer, make_provenance, predicted
 from planner.files.plans import need_plan, plan_text, write_plan
 from planner.objectives import Objectives
+from planner.plan import make_plan
 from planner.settle import Settled, settle
 from planner.spec.plan import Plan
 
@@ -215,3 +217,12 @@ def test_prices_keep_six_digits(plan: Plan) -> None:
     for price in plan.prices:
         assert price.value == float(f"{price.value:.6g}")
         assert price.value > 0
+
+
+def test_next_to_no_traffic_is_planned_without_a_price_per_token(tmp_path: Path) -> None:
+    question = small()
+    for cls in question["classes"]:
+        cls["rate_rps"] = 1e-300
+    plan = make_plan(inputs_of(tmp_path, question), "quick", "enumerate")
+    assert plan.predicted.usd_per_million_output_tokens is None
+    assert plan.predicted.cost_usd_per_h > 0
