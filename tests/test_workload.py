@@ -265,7 +265,8 @@ def test_a_hosted_request_costs_its_tokens_and_an_own_one_nothing() -> None:
     assert made.request_usd[1, 3] == pytest.approx((100 * 3.0 + 60 * 15.0) / 1e6)
     assert not made.request_usd[:, [0, 1, 2, 4]].any()
     shape = made.shapes[0][3]
-    assert shape is not None and shape.mean_input_tokens == pytest.approx(50.0)
+    assert shape is not None and shape.cached_input_ratio == 0.5
+    assert shape.input_tokens.mean() == pytest.approx(100.0)  # what is cached is taken off later
 
 
 def test_limits_floors_and_priorities_carry_their_scope() -> None:

@@ -47,18 +47,6 @@ class BoundResult:
         return self.best_possible is not None
 
 
-def cost_bound(
-    workload: Workload,
-    tables: Sequence[PoolTable],
-    space: Space,
-    headroom_ratio: float,
-    known_usd_per_h: float | None = None,
-) -> float | None:
-    """Returns what any plan costs at least, in $/h; None when nothing can be proved."""
-    found = bound(workload, tables, space, headroom_ratio, "cost", known_usd_per_h)
-    return found.best_possible
-
-
 def bound(
     workload: Workload,
     tables: Sequence[PoolTable],

@@ -15,7 +15,6 @@ from planner.spec.base import (
     Origin,
     Positive,
     PositiveCount,
-    Ratio,
     Spec,
     Statistic,
     Text,
@@ -167,6 +166,3 @@ class Profile:
     def name(self) -> str:
         """Returns the pool's name."""
         return self.pool.name
-
-
-DEFAULT_CACHED_INPUT_RATIO: Ratio = 0.0

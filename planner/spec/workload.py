@@ -25,11 +25,6 @@ class RequestShape:
     cached_input_ratio: float = 0.0
 
     @property
-    def mean_input_tokens(self) -> float:
-        """Returns the mean prompt length in tokens that has to be prefilled, without cache hits."""
-        return float(self.input_tokens.mean()) * (1.0 - self.cached_input_ratio)
-
-    @property
     def mean_output_tokens(self) -> float:
         """Returns the mean answer length in tokens."""
         return float(self.output_tokens.mean())

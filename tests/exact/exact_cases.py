@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.exact.bound import bound
 from planner.space import Offer, Space
 from planner.spec.base import Statistic
 from planner.spec.question import Limit
@@ -164,3 +165,10 @@ def least_cost_by_enumeration(joined: Joined) -> float:
         if best_quality_on_grid(joined, n) >= floor
     ]
     return min(costs, default=np.inf)
+
+
+def cost_bound(
+    workload: Workload, tables: Sequence[PoolTable], space: Space, headroom_ratio: float
+) -> float | None:
+    """Returns what any plan costs at least, in $/h; None when nothing is proved."""
+    return bound(workload, tables, space, headroom_ratio, "cost").best_possible

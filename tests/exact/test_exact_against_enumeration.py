@@ -11,12 +11,13 @@ from exact_cases import (
     HEADROOM_RATIO,
     Joined,
     best_quality_on_grid,
+    cost_bound,
     deployments,
     least_cost_by_enumeration,
     random_joined,
 )
 
-from planner.exact.bound import bound, cost_bound
+from planner.exact.bound import bound
 from planner.exact.seeds import seeds
 
 SEEDS = range(24)

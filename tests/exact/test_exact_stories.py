@@ -10,6 +10,7 @@ import pytest
 from exact_cases import (
     HEADROOM_RATIO,
     Joined,
+    cost_bound,
     limit,
     make_box,
     make_workload,
@@ -19,7 +20,7 @@ from exact_cases import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.exact.bound import bound, cost_bound
+from planner.exact.bound import bound
 from planner.exact.joint import Objective, build_joint, read_tiers
 from planner.exact.seeds import repaired, seeds
 from planner.routing.linear import maximise, maximise_integer
