@@ -24,12 +24,15 @@ _FIX_FILE = "leave the file out, or export it again from the tool that wrote it"
 
 
 class Reading(NamedTuple):
-    """What one file says: its load levels, remarks for the reader, and what it served."""
+    """What one file says: its load levels, remarks for the reader, and what it served, on what."""
 
     points: list[Point]
     notes: list[str]
     model_id: str | None = None
     engine: str | None = None
+    engine_version: str | None = None
+    gpu: str | None = None  # as the tool names it; not an id of gpus.yaml
+    tensor_parallel: int | None = None
 
 
 def base_name(name: str) -> str:

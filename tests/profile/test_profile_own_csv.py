@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import InputError
-from planner.profile.own_csv import COLUMNS, parse, render
+from planner.profile.formats.own_csv import COLUMNS, parse, render
 from planner.spec.pool import Point
 
 HEADER = "input_tokens,output_tokens,mode,concurrency,offered_rps,ttft_p50_ms,n_requests,source"

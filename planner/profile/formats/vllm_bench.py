@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from planner.errors import Fault, InputError
 from planner.profile.fields import Fields, Reading, base_name, json_objects, plain_text
-from planner.profile.vllm_arrays import PerRequest, per_request, statistics_ms
+from planner.profile.formats.vllm_arrays import PerRequest, per_request, statistics_ms
 from planner.spec.base import STATISTICS
 
 _KEYS = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e": "e2el"}  # ours -> vLLM's

@@ -1,0 +1,1 @@
+"""One module per file format of a benchmark tool: text in, load levels out."""
