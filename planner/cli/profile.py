@@ -48,8 +48,8 @@ def import_(
     from planner.files.profile_out import profile_files, write_profile
     from planner.files.results import read_results
     from planner.files.write import canonical_json
-    from planner.profile.importer import PoolSettings, import_points, make_pool
     from planner.profile.formats.own_csv import render
+    from planner.profile.importer import PoolSettings, import_points, make_pool
     from planner.report.console import make_console
     from planner.report.data import as_data
     from planner.report.profile import render_points

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import ValidationError
 
 from planner.errors import Fault, InputError
-from planner.profile.formats import own_csv, vllm_bench
 from planner.profile.fields import Fields, Reading, base_name, plain_text, shown
+from planner.profile.formats import own_csv, vllm_bench
 from planner.spec.base import worst_origin
 from planner.spec.pool import Point, Pool
 

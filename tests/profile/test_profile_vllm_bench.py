@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InputError
-from planner.profile.importer import import_points
 from planner.profile.formats.vllm_bench import parse
+from planner.profile.importer import import_points
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "vllm_bench"
 SUMMARY = {

@@ -1,1 +1,1 @@
-"""Measuring a served model: when to send what, the requests themselves, one load level after another."""
+"""Measuring a served model: when to send what, the requests themselves, load after load."""
