@@ -23,6 +23,7 @@ from planner.spec.plan import (
     Price,
     Provenance,
     Route,
+    ToMeasure,
 )
 
 MONEY_DIGITS = 4
@@ -42,6 +43,7 @@ def make_answer(
     provenance: Provenance,
     complete: bool,
     bound: Bound | None = None,
+    measure_first: Sequence[ToMeasure] = (),
 ) -> Plan:
     """Returns the plan of a settled deployment."""
     return Plan(
@@ -54,6 +56,7 @@ def make_answer(
         bound=bound,
         front=tuple(_front_point(case, point, point is settled) for point in front),
         why=tuple(why),
+        measure_first=tuple(measure_first),
         provenance=provenance,
     )
 

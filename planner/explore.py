@@ -53,12 +53,15 @@ class Budget:
     focus: int  # around the kind of answer that the question asks for
     exact: int  # promising deployments whose shares are solved once more, exactly
     enumerate: int  # auto enumerates boxes up to this size
+    looks: int  # deployments per world in which a pool is faster or slower than fitted
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget(seeds=4, mobo=20, local=120, focus=120, exact=6, enumerate=600),
-    "standard": Budget(seeds=8, mobo=80, local=800, focus=500, exact=30, enumerate=3_000),
-    "thorough": Budget(seeds=16, mobo=200, local=5_000, focus=3_000, exact=100, enumerate=20_000),
+    "quick": Budget(seeds=4, mobo=20, local=120, focus=120, exact=6, enumerate=600, looks=20),
+    "standard": Budget(seeds=8, mobo=80, local=800, focus=500, exact=30, enumerate=3_000, looks=40),
+    "thorough": Budget(
+        seeds=16, mobo=200, local=5_000, focus=3_000, exact=100, enumerate=20_000, looks=60
+    ),
 }
 
 

@@ -91,9 +91,19 @@ class Objectives:
             unserved_usd=self.unserved_usd,
         )
 
-    def evaluate(self, replicas: IntArray, level: int = 0, method: Method = "fast") -> Evaluation:
-        """Returns what a deployment (P,) achieves at a latency level."""
-        routing = self.route(self.problem_at(replicas, level), method)
+    def evaluate(
+        self,
+        replicas: IntArray,
+        level: int = 0,
+        method: Method = "fast",
+        start_loads: FloatArray | None = None,
+    ) -> Evaluation:
+        """Returns what a deployment (P,) achieves at a latency level.
+
+        `start_loads` (P,) are the loads of a routing known to be good on something similar.
+        """
+        problem = replace(self.problem_at(replicas, level), start_loads=start_loads)
+        routing = self.route(problem, method)
         workload = self.levels[level]
         cost = float(self.case.space.cost_usd_per_h(replicas)) + routing.hosted_usd_per_h
         missed = violation(workload, routing, self._worst_ratio(workload, routing))

@@ -2,7 +2,8 @@
 
 read (files)  ->  case: fit, workload, box  ->  explore: search with the routing program inside
               ->  choose: settle candidates on their own tables
-              ->  certify: what no plan can beat  ->  why  ->  Plan
+              ->  certify: what no plan can beat  ->  why
+              ->  information: what to measure first  ->  Plan
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from planner.case import Case, make_case
 from planner.certify import proven_bound
 from planner.choose import choose, settled_front
 from planner.explore import Effort, SearchMethod, explore
+from planner.information import to_measure
 from planner.objectives import make_objectives
 from planner.relax import infeasible, more_budget
 from planner.search.problem import Progress
@@ -63,10 +65,11 @@ def make_plan(
     why = _finished(lambda: reasons(objectives, chosen, explored, bound))
     bought = _finished(lambda: more_budget(inputs, objectives, chosen))
     why += [] if bought is None else [bought]
+    first = _finished(lambda: to_measure(objectives, chosen, explored, effort))
     provenance = make_provenance(
         explored.method, seed, effort, len(explored.evaluations), inputs.hashes
     )
-    return make_answer(case, chosen, front, why, provenance, explored.complete, bound)
+    return make_answer(case, chosen, front, why, provenance, explored.complete, bound, first)
 
 
 def _finished(stage: Callable[[], T]) -> T:

@@ -169,6 +169,10 @@ def _cautions(objectives: Objectives, chosen: Settled) -> list[str]:
     """Returns what the reader should doubt: extrapolation, estimates, wide bands."""
     found = []
     names = objectives.case.space.pool_names
+    used = [p for p, n in zip(objectives.case.pools, chosen.replicas, strict=True) if n > 0]
+    guessed = [p.name for p in used if p.pool.origin in ("estimated", "assumed")]
+    if guessed:
+        found.append(f"uses pools that nobody measured: {', '.join(guessed)}")
     beyond = [n for n, e in zip(names, chosen.score.extrapolated, strict=True) if e]
     if beyond:
         found.append(f"outside the measured loads: {', '.join(beyond)} (band widened)")

@@ -17,11 +17,12 @@ from planner.report.console import (
     table,
 )
 from planner.report.figures import count, ms, number, percent, quality, share, usd
-from planner.spec.plan import FrontPoint, LatencyFigure, Plan, Predicted
+from planner.spec.plan import FrontPoint, LatencyFigure, Plan, Predicted, ToMeasure
 
 HOURS_PER_MONTH = 730.0
 BINDS = 0.995  # a limit used by this much binds
 N_FRONT_ROWS = 7
+N_TO_MEASURE = 3
 POOL_WIDTH = 30  # columns that a pool's name may take beside the classes
 CLASS_WIDTH = 16
 
@@ -42,6 +43,7 @@ def _sections(plan: Plan, width: int) -> Iterator[RenderableType]:
     yield from _latency(plan)
     yield from _front(plan.front)
     yield from _why(plan)
+    yield from _measure_first(plan.measure_first)
     yield from _provenance(plan)
 
 
@@ -224,6 +226,20 @@ def _why(plan: Plan) -> Iterator[RenderableType]:
     if plan.why:
         yield heading("Why")
         yield from (bullet(sentence) for sentence in plan.why)
+
+
+def _measure_first(first: Sequence[ToMeasure]) -> Iterator[RenderableType]:
+    """Yields the pools whose speed is worth knowing, and what knowing it would be worth."""
+    if not first:
+        return
+    unit = {"usd_per_h": "$/h", "quality": "quality", "rate_factor": "x traffic"}[first[0].unit]
+    yield heading("What to measure first")
+    made = table(["pool", "its latencies are"], ["known within", f"worth {unit}"])
+    for row in first[:N_TO_MEASURE]:
+        worth = f"{row.worth:,.2f}" if row.unit == "usd_per_h" else f"{row.worth:.4f}"
+        made.add_row("", row.pool, row.origin, f"+-{percent(row.band_ratio, 0)}", worth)
+    yield made
+    yield indented("worth: what a cautious team saves on average by knowing the pool's true speed")
 
 
 def _provenance(plan: Plan) -> Iterator[RenderableType]:

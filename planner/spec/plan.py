@@ -104,6 +104,19 @@ class Bound(Spec):
     method: Text
 
 
+WorthUnit = Literal["usd_per_h", "quality", "rate_factor"]
+
+
+class ToMeasure(Spec):
+    """What knowing a pool's true speed would be worth to the plan, on average."""
+
+    pool: Name
+    worth: NonNegative
+    unit: WorthUnit
+    band_ratio: NonNegative
+    origin: Origin
+
+
 class FrontPoint(Spec):
     """One deployment that nothing else on the front beats in every respect."""
 
@@ -140,6 +153,7 @@ class Plan(Spec):
     bound: Bound | None = None
     front: tuple[FrontPoint, ...]
     why: tuple[Text, ...]
+    measure_first: tuple[ToMeasure, ...] = ()
     provenance: Provenance
 
 

@@ -15,7 +15,7 @@ distribution that depends on rho alone (for the class mix at which the table was
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,6 +72,18 @@ class PoolTable:
     def band_at(self, metric: Metric, load: float) -> float:
         """Returns the half-width of the error band at a load per replica, as a ratio."""
         return float(np.interp(load, self.loads, self.band_ratio[metric]))
+
+    def slowed(self, ratio: float) -> PoolTable:
+        """Returns the table of a replica that takes `ratio` times as long for everything.
+
+        At the same load, all that happens happens `ratio` times slower: the same queues, stretched.
+        """
+        return replace(
+            self,
+            work_s=self.work_s * ratio,
+            mean_ms={m: v * ratio for m, v in self.mean_ms.items()},
+            times_ms={m: v * ratio for m, v in self.times_ms.items()},
+        )
 
     def is_extrapolated(self, load: float) -> bool:
         """Returns whether a load per replica lies outside what was measured."""

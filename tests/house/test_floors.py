@@ -17,7 +17,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         ["score", "workload", "case", "objectives", "explore", "settle", "choose", "certify"], 2
     ),
-    **dict.fromkeys(["answer", "why", "exact", "simulate", "runtime", "profile"], 2),
+    **dict.fromkeys(["answer", "why", "information", "exact", "simulate", "runtime", "profile"], 2),
     **dict.fromkeys(["plan", "relax", "gate"], 3),
     **dict.fromkeys(["report", "export"], 4),
     **dict.fromkeys(["cli", "__main__"], 5),
@@ -26,7 +26,7 @@ FLOORS: dict[str, int] = {
 # The exact bounds come first: they know arrays only, and the exploration starts from them.
 MAIN_PATH = [
     "exact", "workload", "case", "score", "objectives", "explore", "settle", "choose", "certify",
-    "answer", "why", "relax", "plan",
+    "answer", "why", "information", "relax", "plan",
 ]  # fmt: skip
 
 HEAVY = {"torch", "botorch", "gpytorch", "linear_operator"}
