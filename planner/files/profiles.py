@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from planner.files.text import content_hash, is_folder, is_there, shown
 from planner.files.yamls import read_yaml
 from planner.spec.hardware import Gpu, ModelFacts
 from planner.spec.inputs import Profiles
-from planner.spec.pool import CapacityPoint, Point, Pool, Profile
+from planner.spec.pool import CapacityPoint, Point, Pool, Profile, point_faults
 
 T = TypeVar("T", Gpu, ModelFacts)
 
@@ -161,17 +161,6 @@ def _read_points(
         capacity, raw = read_csv(capacity_path, CapacityPoint, faults)
         hashes[f"profiles/{folder.name}/{CAPACITY_FILE}"] = content_hash(raw)
         return (), capacity
-    points, raw = read_csv(points_path, Point, faults, _point_faults)
+    points, raw = read_csv(points_path, Point, faults, point_faults)
     hashes[f"profiles/{folder.name}/{POINTS_FILE}"] = content_hash(raw)
     return points, ()
-
-
-def _point_faults(point: Point) -> Iterator[tuple[str, str, str]]:
-    """Yields (column, what, fix) where a point does not say at which load it was measured."""
-    if point.mode in ("closed", "batch") and point.concurrency is None:
-        yield "concurrency", f"is missing, a {point.mode} point is made at a concurrency", "give it"
-    if point.mode == "open" and point.offered_rps is None and point.achieved_rps is None:
-        yield "offered_rps", "is missing, an open point is made at a rate", "give it"
-    for column in point.estimated.split():
-        if getattr(point, column, None) is None:
-            yield "estimated", f"names a column without a figure, got {column}", "correct it"

@@ -92,7 +92,7 @@ class CapacityLaw:
             mean_ms=mean,
             times_ms=times,
             survival=survival,
-            band_ratio=bands.at(extrapolated, mean, np.zeros(_LOADS.size)),
+            band_ratio=bands.at(_LOADS, extrapolated, mean, np.zeros(_LOADS.size)),
             extrapolated=extrapolated,
             origin=bands.origin,
             has_latency=known,

@@ -16,22 +16,27 @@ from dataclasses import replace
 import numpy as np
 
 from planner.errors import FitError
-from planner.latency.bands import FLOOR_MEASURED, FLOOR_TTFT, ONE_LOAD, Bands, step_band
+from planner.latency.bands import DERIVED, FLAT_RATIO, STEP, Bands, Spread
 from planner.latency.capacity import CapacityLaw
+from planner.latency.chain import envelope_gap
 from planner.latency.correction import corrected
+from planner.latency.loadcurve import LoadCurve, line_above
 from planner.latency.memory import Memory
 from planner.latency.model import LatencyModel
+from planner.latency.moments import MixMoments
 from planner.latency.observation import Observation, design, load_groups, observations
 from planner.latency.pchip import Pchip
 from planner.latency.physics import Prior, prior
 from planner.latency.regress import LogProblem, fit_log
 from planner.latency.steplaw import StepLaw
 from planner.spec.arrays import FloatArray
-from planner.spec.base import METRICS, Origin, worst_origin
+from planner.spec.base import METRICS, Metric, Origin, worst_origin
 from planner.spec.pool import Profile
+from planner.spec.workload import RequestShape
 
 PREFILL_CEILING = 0.8  # prefills never take more of a measured step than this
 TWO_SHAPES = 1.5  # shapes closer than this do not tell the terms of the step law apart
+MAX_ENVELOPE_GAP = 0.05
 FASTER_THAN_POSSIBLE = 0.9  # of the memory roofline: such a row is a mistake
 
 
@@ -54,7 +59,7 @@ def fit(profile: Profile) -> LatencyModel:
             f"measure a closed loop at concurrency {_first_concurrency(profile)} and write "
             "concurrency and output_tokens_per_s",
         )
-    guess = prior(profile, steps[0].time_ms, steps[0].n)
+    guess = prior(profile, [r.time_ms for r in steps], [r.n for r in steps])
     kept = [r for r in rows if r.kind == "ttft" or not _impossible(r, guess)]
     steps = [r for r in kept if r.kind != "ttft"]
     if not steps:
@@ -67,10 +72,10 @@ def fit(profile: Profile) -> LatencyModel:
     return _assemble(profile, kept, n_unused, guess)
 
 
-def fit_law(rows: Sequence[Observation], guess: Prior) -> StepLaw:
+def fit_law(rows: Sequence[Observation], guess: Prior, start: FloatArray | None = None) -> StepLaw:
     """Returns the step law of the observations, with its residual through the measured loads."""
     x, log_time, scale = design(rows)
-    theta = fit_log(LogProblem(x, log_time, scale, guess.centre_ms, guess.width))
+    theta = fit_log(LogProblem(x, log_time, scale, guess.centre_ms, guess.width), start)
     is_step = np.array([r.kind != "ttft" for r in rows])
     time_ms, prefill = np.exp(log_time[is_step]), x[is_step, 3]
     with_prefill = prefill > 0
@@ -99,8 +104,10 @@ def left_out_error(rows: Sequence[Observation], guess: Prior) -> FloatArray:
     steps = [r for r in rows if r.kind != "ttft"]
     firsts = [r for r in rows if r.kind == "ttft"]
     errors = np.zeros(len(steps))
+    start = fit_law(rows, guess).theta
     for mask in groups:
-        law = fit_law([r for r, out in zip(steps, mask, strict=True) if not out] + firsts, guess)
+        kept = [r for r, out in zip(steps, mask, strict=True) if not out]
+        law = fit_law(kept + firsts, guess, start)
         for i in np.flatnonzero(mask):
             errors[i] = predicted_ms(law, steps[i]) / steps[i].time_ms - 1.0
     return errors
@@ -119,7 +126,14 @@ def _residual(law: StepLaw, steps: Sequence[Observation]) -> Pchip:
     typical = sorted(steps, key=lambda r: r.moments.context_tokens)[len(steps) // 2]
     smooth = np.log(law.decode_ms(np.exp(log_n), typical.moments))
     rising = isotonic(smooth + log_ratio, np.array([c for _, _, c in nodes]))
-    return Pchip.through(log_n, rising - smooth)
+    log_ratio = rising - smooth
+    if log_n.size > 1:
+        # One doubling beyond the data every further sequence costs what the last ones did.
+        beyond = float(log_n[-1] + np.log(2.0))
+        base = float(np.log(law.decode_ms(np.exp(np.array([beyond])), typical.moments))[0])
+        log_ratio = np.append(log_ratio, line_above(log_n, rising, beyond) - base)
+        log_n = np.append(log_n, beyond)
+    return Pchip.through(log_n, log_ratio)
 
 
 def _log_ratio(law: StepLaw, row: Observation) -> float:
@@ -158,26 +172,42 @@ def _assemble(
     steps = [r for r in rows if r.kind != "ttft"]
     n = np.array([r.n for r in steps])
     errors = left_out_error(rows, guess)
-    left_out = float(np.mean(np.abs(errors))) if errors.size else ONE_LOAD
+    left_out = float(np.mean(np.abs(errors))) if errors.size else FLAT_RATIO
     reach = _reach(steps, float(n.max()))
     setting = profile.pool.max_num_seqs
-    notes = _coverage_notes(steps, reach) + _source_notes(rows, guess)
+    law = fit_law(rows, guess)
+    bands = _bands(profile, rows, law)
+    notes = _coverage_notes(steps, reach, bands) + _source_notes(rows, guess)
     if n_unused:
         notes.append(f"{n_unused} rows of points.csv could not be used")
     if setting is None or setting > reach:
         notes.append(f"at most {reach} sequences per replica are relied on: twice the measured")
     model = LatencyModel(
         profile=profile,
-        law=fit_law(rows, guess),
+        law=law,
         capacity=None,
         memory=Memory.of(profile),
         max_num_seqs=min(setting, reach) if setting else reach,
         measured_concurrency=(float(n.min()), float(n.max())),
-        bands=_bands(profile, len(load_groups(steps)), left_out),
+        bands=bands,
         fit_error_ratio=left_out,
         notes=tuple(notes),
     )
-    return corrected(model)
+    model = corrected(model)
+    return replace(model, notes=model.notes + _convexity_note(model, steps[0].moments))
+
+
+def _convexity_note(model: LatencyModel, moments: MixMoments) -> tuple[str, ...]:
+    """Returns a note where routing, which sees convex hulls, sees too little load."""
+    shape = RequestShape(np.array([moments.prompt_tokens]), np.array([moments.output_tokens]))
+    table = model.tabulate([shape], np.ones(1))
+    gap = envelope_gap(table.loads, table.loads * table.mean_ms["e2e"][0])
+    if gap <= MAX_ENVELOPE_GAP:
+        return ()
+    return (
+        f"requests in the system over the load are up to {gap:.0%} above their convex hull, "
+        "which is what routing sees",
+    )
 
 
 def _reach(steps: Sequence[Observation], high: float) -> int:
@@ -189,35 +219,50 @@ def _reach(steps: Sequence[Observation], high: float) -> int:
     return int(np.ceil(2.0 * max(high, opened + 2.0 * np.sqrt(opened)) - 1e-9))
 
 
-def _bands(profile: Profile, n_loads: int, left_out: float) -> Bands:
+def step_curve(law: StepLaw, rows: Sequence[Observation]) -> LoadCurve:
+    """Returns every measured time per token against the smooth law, without R."""
+    smooth = replace(law, residual=Pchip())
+    steps = [r for r in rows if r.kind != "ttft"]
+    base = [float(np.log(predicted_ms(smooth, r))) for r in steps]
+    ratio = [float(np.log(r.time_ms)) - b for r, b in zip(steps, base, strict=True)]
+    return LoadCurve.of([r.n for r in steps], ratio, base)
+
+
+def _bands(profile: Profile, rows: Sequence[Observation], law: StepLaw) -> Bands:
     base = worst_origin(profile.pool.origin, *(p.origin for p in profile.points))
     opened = [p for p in profile.points if p.mode == "open" and "tpot" not in p.estimated]
-    tpot: Origin = "measured" if any(p.tpot_mean_ms for p in opened) else "estimated"
-    ttft: Origin = "measured" if any(p.ttft_mean_ms for p in opened) else "estimated"
-    e2e: Origin = "measured" if any(p.e2e_mean_ms for p in opened) else "estimated"
-    step = step_band(n_loads, left_out, tpot)
-    first = max(FLOOR_MEASURED, left_out) if ttft == "measured" else FLOOR_TTFT
-    return Bands(
-        ratio={"ttft": max(first, step), "tpot": step, "e2e": step},
-        origin={
-            "ttft": worst_origin(base, ttft),
-            "tpot": worst_origin(base, tpot),
-            "e2e": worst_origin(base, e2e),
-        },
+    known: dict[Metric, Origin] = {
+        m: "measured" if any(p.figure_ms(m, "mean") for p in opened) else "estimated"
+        for m in METRICS
+    }
+    loads = sorted({float(np.log2(r.n)) for r in rows if r.mode == "open" and r.kind != "ttft"})
+    return Bands.measured(
+        origin={m: worst_origin(base, known[m]) for m in METRICS},
+        step=Spread.of(step_curve(law, rows), STEP),
+        first=Spread(tuple(loads)) if known["ttft"] == "measured" else None,
+        derived=0.0 if known["tpot"] == "measured" else DERIVED,
+        least=_estimate_half_width(profile),
     )
 
 
-def _coverage_notes(steps: Sequence[Observation], reach: int) -> list[str]:
+def _estimate_half_width(profile: Profile) -> float:
+    """Returns the log half-width that a pool's estimated rows have, 0 where all were measured."""
+    estimated = any(point.origin == "estimated" for point in profile.points)
+    return float(np.log1p(profile.pool.error_ratio or 0.0)) if estimated else 0.0
+
+
+def _coverage_notes(steps: Sequence[Observation], reach: int, bands: Bands) -> list[str]:
     """Returns what the number of measured loads means."""
     n_loads = len(load_groups(steps))
     if n_loads == 1:
         other = reach if steps[0].n < 16 else 1
         return [
             f"one measured load (concurrency {steps[0].n:.3g}): the shape of the curve is physics, "
-            f"the band is +-50 %; measure concurrency {other} next"
+            f"the band is wide away from it; measure concurrency {other} next"
         ]
     if n_loads == 2:
-        return ["two measured loads: the curve between and beyond them is coarse (+-25 %)"]
+        width = f"+-{bands.ratio['tpot']:.0%}"
+        return [f"two measured loads: the curve between and beyond them is coarse ({width})"]
     return []
 
 
@@ -225,6 +270,8 @@ def _source_notes(rows: Sequence[Observation], guess: Prior) -> list[str]:
     """Returns which parts of the law do not come from measurements of this pool."""
     steps = [r for r in rows if r.kind != "ttft"]
     notes: list[str] = []
+    if any(r.statistic != "mean" for r in steps):
+        notes.append("only medians were measured at some loads: they stand for means, roughly")
     if all(r.mode != "open" for r in steps):
         notes.append("open-loop latency is computed from closed-loop or batch runs: estimated")
     if not any(r.kind == "ttft" for r in rows):
@@ -281,7 +328,7 @@ def _flow_model(profile: Profile, law: CapacityLaw, note: str) -> LatencyModel:
         max_num_seqs=profile.pool.max_num_seqs or 1,
         measured_concurrency=(0.0, 0.0),
         bands=Bands(
-            ratio=dict.fromkeys(METRICS, FLOOR_TTFT), origin=dict.fromkeys(METRICS, origin)
+            ratio=dict.fromkeys(METRICS, FLAT_RATIO), origin=dict.fromkeys(METRICS, origin)
         ),
         fit_error_ratio=0.0,
         notes=(note,),

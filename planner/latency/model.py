@@ -91,7 +91,7 @@ class LatencyModel:
             mean_ms=mean,
             times_ms=times,
             survival=survival,
-            band_ratio=self.bands.at(extrapolated, mean, replica.prefill.ratio),
+            band_ratio=self.bands.at(running, extrapolated, mean, replica.prefill.ratio),
             extrapolated=extrapolated,
             origin=self.bands.origin,
         )

@@ -7,12 +7,17 @@ Every usable figure becomes   time_ms = x . theta   with theta = (A, b, C, D, s,
     closed loop, n and TPOT       T                   x = (1, d, k d, (p/o)(n-1), sqrt n, 0)
     open loop, rate and TPOT      T, N = rate o T     the same x at n = N + 1 (Little's law; a
                                                       request sees the others and itself)
+    closed loop, n and E2E        t = e2e / o         x of n and tokens/s (Little's law)
+    open loop, rate and E2E       t = e2e / o         the same x at n = rate e2e + 1
     TTFT at the lightest load     W                   x = (1.5, 1.5 d, 1.5 k d, p, 1.5 sqrt n, 1)
     TTFT of a static batch        W                   x = (1, d, k d, p n, sqrt n, 1)
 
 d = n (1 - 1/o) sequences decode, k = p + o/2 is the mean context of a decode step. 1.5 steps:
 half a step until the next one starts, and the own first one. TTFT above the
 lightest load is queueing, not step law.
+
+Where only a median was measured it stands for the mean and counts for less: the median TPOT is
+close to the mean, the median E2E is that of a request of median length.
 """
 
 from __future__ import annotations
@@ -25,11 +30,16 @@ import numpy as np
 
 from planner.latency.moments import MixMoments
 from planner.spec.arrays import BoolArray, FloatArray
+from planner.spec.base import Statistic
 from planner.spec.pool import Point
 
 Kind = Literal["throughput", "tpot", "ttft"]
+_STATISTICS: tuple[Statistic, ...] = ("mean", "p50")  # a mean is better than a median
 FAILED_RATIO = 0.05  # runs with more failures answer a different, shorter workload
 SCALE: dict[Kind, float] = {"throughput": 0.05, "tpot": 0.05, "ttft": 0.3}
+MEDIAN_TPOT_SCALE = 0.1
+MEDIAN_E2E_SCALE = 0.3
+OVERLOADED = 0.9  # of the offered rate: below, E2E is that of a growing queue
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class Observation:
     time_ms: float
     weights: tuple[float, ...]  # x, (6,)
     moments: MixMoments
+    scale: float  # of the log residual
+    statistic: Statistic = "mean"
 
 
 def observations(points: Sequence[Point]) -> tuple[list[Observation], int]:
@@ -49,7 +61,7 @@ def observations(points: Sequence[Point]) -> tuple[list[Observation], int]:
     found: list[Observation] = []
     unused = 0
     for point in points:
-        one = None if _failed(point) else _step(point)
+        one = _step(point) if usable(point) else None
         if one is None:
             unused += 1
             continue
@@ -60,11 +72,18 @@ def observations(points: Sequence[Point]) -> tuple[list[Observation], int]:
     return _lightest_ttft(found), unused
 
 
+def usable(point: Point) -> bool:
+    """Returns whether a row describes the workload that was sent: few requests failed."""
+    if not point.n_failed or not point.n_requests:
+        return True
+    return point.n_failed <= FAILED_RATIO * point.n_requests
+
+
 def design(rows: Sequence[Observation]) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Returns (x (N, 6), log time (N,), scale of the log residual (N,))."""
     x = np.array([r.weights for r in rows], dtype=np.float64).reshape(len(rows), 6)
     log_time = np.log(np.array([r.time_ms for r in rows], dtype=np.float64))
-    scale = np.array([SCALE[r.kind] for r in rows], dtype=np.float64)
+    scale = np.array([r.scale for r in rows], dtype=np.float64)
     return x, log_time, scale
 
 
@@ -83,12 +102,6 @@ def load_groups(rows: Sequence[Observation]) -> list[BoolArray]:
     return groups
 
 
-def _failed(point: Point) -> bool:
-    if not point.n_failed or not point.n_requests:
-        return False
-    return point.n_failed > FAILED_RATIO * point.n_requests
-
-
 def _step(point: Point) -> Observation | None:
     """Returns the observation of the step time in one row, None where there is none."""
     if point.mode == "open":
@@ -98,48 +111,73 @@ def _step(point: Point) -> Observation | None:
         return None
     if point.mode == "batch" and point.e2e_mean_ms is not None:
         return _total(point, n, point.e2e_mean_ms / point.output_tokens)
-    rate_tokens = point.output_tokens_per_s
-    if rate_tokens is None and point.achieved_rps is not None:
-        rate_tokens = point.achieved_rps * point.output_tokens
-    if rate_tokens is not None:
-        return _total(point, n, 1000.0 * n / rate_tokens)
-    tpot_ms = _tpot_ms(point)
-    return None if tpot_ms is None else _decode(point, n, n - 1.0, tpot_ms)
+    tokens_per_s = _output_tokens_per_s(point)
+    if tokens_per_s is not None:
+        return _total(point, n, 1000.0 * n / tokens_per_s)
+    return _kept_step(point, n)
+
+
+def _kept_step(point: Point, n: float) -> Observation | None:
+    """Returns the observation of a kept concurrency of which only latencies are known."""
+    for statistic in _STATISTICS:
+        tpot_ms, e2e_ms = _tpot_ms(point, statistic), point.figure_ms("e2e", statistic)
+        if tpot_ms is not None:
+            return _decode(point, n - 1.0, tpot_ms, statistic)
+        if e2e_ms is not None:
+            return _total(point, n, e2e_ms / point.output_tokens, statistic)
+    return None
 
 
 def _open_step(point: Point) -> Observation | None:
-    tpot_ms = _tpot_ms(point)
     rate_rps = point.achieved_rps or point.offered_rps
-    if tpot_ms is None or rate_rps is None:
+    if rate_rps is None:
         return None
-    others = rate_rps / 1000.0 * point.output_tokens * tpot_ms
-    return _decode(point, others + 1.0, others, tpot_ms)
+    overloaded = rate_rps < OVERLOADED * (point.offered_rps or rate_rps)
+    for statistic in _STATISTICS:
+        tpot_ms, e2e_ms = _tpot_ms(point, statistic), point.figure_ms("e2e", statistic)
+        if tpot_ms is not None:
+            others = rate_rps / 1000.0 * point.output_tokens * tpot_ms
+            return _decode(point, others, tpot_ms, statistic)
+        if e2e_ms is not None and not overloaded:
+            n = rate_rps / 1000.0 * e2e_ms + 1.0
+            return _total(point, n, e2e_ms / point.output_tokens, statistic)
+    return None
 
 
-def _tpot_ms(point: Point) -> float | None:
-    """Returns the mean time per output token after the first in ms, from what was measured."""
-    if point.tpot_mean_ms is not None:
-        return point.tpot_mean_ms
-    if point.e2e_mean_ms is not None and point.ttft_mean_ms is not None:
-        if point.output_tokens > 1.5 and point.e2e_mean_ms > point.ttft_mean_ms:
-            return (point.e2e_mean_ms - point.ttft_mean_ms) / (point.output_tokens - 1.0)
-        return None
+def _output_tokens_per_s(point: Point) -> float | None:
+    if point.output_tokens_per_s is None and point.achieved_rps is not None:
+        return point.achieved_rps * point.output_tokens
+    return point.output_tokens_per_s
+
+
+def _tpot_ms(point: Point, statistic: Statistic) -> float | None:
+    """Returns the mean (or median) time per output token after the first in ms, if measured."""
+    tpot_ms = point.figure_ms("tpot", statistic)
+    if tpot_ms is not None:
+        return tpot_ms
+    e2e_ms, ttft_ms = point.figure_ms("e2e", statistic), point.figure_ms("ttft", statistic)
+    if e2e_ms and ttft_ms and point.output_tokens > 1.5 and e2e_ms > ttft_ms:
+        return (e2e_ms - ttft_ms) / (point.output_tokens - 1.0)
     # All gaps between tokens weigh the same in the mean ITL: the token-weighted mean of TPOT.
-    return point.itl_mean_ms
+    # The median ITL hides the stalls, so it says nothing of the mean.
+    return point.itl_mean_ms if statistic == "mean" else None
 
 
-def _total(point: Point, n: float, time_ms: float) -> Observation:
+def _total(point: Point, n: float, time_ms: float, statistic: Statistic = "mean") -> Observation:
     moments = MixMoments.of_point(point.input_tokens, point.output_tokens)
     prefill = point.input_tokens / point.output_tokens * n
     x = _decode_weights(n, moments, prefill)
-    return Observation("throughput", point.mode, n, time_ms, x, moments)
+    scale = SCALE["throughput"] if statistic == "mean" else MEDIAN_E2E_SCALE
+    return Observation("throughput", point.mode, n, time_ms, x, moments, scale, statistic)
 
 
-def _decode(point: Point, n: float, others: float, time_ms: float) -> Observation:
+def _decode(point: Point, others: float, time_ms: float, statistic: Statistic) -> Observation:
+    n = others + 1.0
     moments = MixMoments.of_point(point.input_tokens, point.output_tokens)
     prefill = point.input_tokens / point.output_tokens * max(others, 0.0)
     x = _decode_weights(n, moments, prefill)
-    return Observation("tpot", point.mode, n, time_ms, x, moments)
+    scale = SCALE["tpot"] if statistic == "mean" else MEDIAN_TPOT_SCALE
+    return Observation("tpot", point.mode, n, time_ms, x, moments, scale, statistic)
 
 
 def _first_token(point: Point, step: Observation) -> Observation | None:
@@ -150,7 +188,7 @@ def _first_token(point: Point, step: Observation) -> Observation | None:
     decode = _decode_weights(step.n, step.moments, 0.0)
     one, n, context, _, root, _ = (steps * v for v in decode)
     x = (one, n, context, point.input_tokens * prefills, root, 1.0)
-    return Observation("ttft", point.mode, step.n, time_ms, x, step.moments)
+    return Observation("ttft", point.mode, step.n, time_ms, x, step.moments, SCALE["ttft"])
 
 
 def _decode_weights(

@@ -17,6 +17,7 @@ pulls with a bounded force. Logarithms make a factor of two too slow and too fas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -54,23 +55,45 @@ class LogProblem:
         return slope.T @ (weight * z) + prior, matrix
 
 
-def fit_log(problem: LogProblem) -> FloatArray:
-    """Returns the coefficients theta (M,) in the unit of the centre, all positive."""
+def fit_log(problem: LogProblem, start: FloatArray | None = None) -> FloatArray:
+    """Returns the coefficients theta (M,) in the unit of the centre, all positive.
+
+    `start` (M,) is the answer to nearly the same problem, where one is known.
+    """
+    if start is not None:
+        return np.asarray(np.exp(descend(problem, np.log(start))[0]))
     centre = np.log(problem.centre)
     # A machine twice as slow as its datasheet is slow in everything: start at the right scale.
     pull = float(np.median(problem.log_time - np.log(problem.x @ problem.centre)))
-    start = np.clip(centre + pull, centre - 2.0 * problem.width, centre + 2.0 * problem.width)
-    ends = [_descend(problem, start), _descend(problem, centre)]
+    shifted = np.clip(centre + pull, centre - 2.0 * problem.width, centre + 2.0 * problem.width)
+    ends = [descend(problem, shifted), descend(problem, centre)]
     best = ends[0] if ends[0][1] <= ends[1][1] + 1e-12 else ends[1]
     return np.asarray(np.exp(best[0]))
 
 
-def _descend(problem: LogProblem, start: FloatArray) -> tuple[FloatArray, float]:
-    """Returns the end of the descent (log theta) and its loss."""
+class Descent(Protocol):
+    """What can be minimised over the logarithms of its coefficients."""
+
+    def loss(self, log_theta: FloatArray, /) -> float:
+        """Returns the value to be minimised."""
+        ...
+
+    def normal_equations(self, log_theta: FloatArray, /) -> tuple[FloatArray, FloatArray]:
+        """Returns half the gradient (M,) and the reweighted Gauss-Newton matrix (M, M)."""
+        ...
+
+
+def descend(
+    problem: Descent, start: FloatArray, tolerance: float = TOLERANCE
+) -> tuple[FloatArray, float]:
+    """Returns the end of the descent (log theta) and its loss.
+
+    Done when a step lowers the loss by less than `tolerance` of it.
+    """
     theta, damping = start.copy(), 1e-3
     loss = problem.loss(theta)
+    gradient, matrix = problem.normal_equations(theta)
     for _ in range(MAX_STEPS):
-        gradient, matrix = problem.normal_equations(theta)
         damped = matrix + damping * np.diag(np.diag(matrix))
         step = np.clip(-np.linalg.solve(damped, gradient), -1.0, 1.0)
         new_loss = problem.loss(theta + step)
@@ -79,8 +102,9 @@ def _descend(problem: LogProblem, start: FloatArray) -> tuple[FloatArray, float]
             if damping > 1e12:
                 break
             continue
-        small = loss - new_loss < TOLERANCE * (1.0 + loss)
+        small = loss - new_loss < tolerance * (1.0 + loss)
         theta, loss, damping = theta + step, new_loss, max(damping / 4.0, 1e-9)
         if small:
             break
+        gradient, matrix = problem.normal_equations(theta)
     return theta, loss

@@ -19,7 +19,8 @@ The mean time per token of a request is E[t(n+1)] over the stationary chain: pro
 linear in the length (Cohen 1979) and the tagged request sees the others in equilibrium. f is the
 variance of the time average of an Ornstein-Uhlenbeck process over r relaxation times; on the clock
 of tokens the batch relaxes in the mean residual length times the index of dispersion of n.
-Stalls: prefills that arrive during the request's life; their mean is already in Y.
+Stalls: prefills that arrive during the request's life; their mean is already in Y. They only ever
+add to the time per token, so TPOT varies above what it is without any.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from planner.spec.base import Metric
 from planner.spec.workload import RequestShape
 
 CELLS = np.diff(LEVELS)
+_MAX_CV = 5.0  # of what three nodes can stand for
 # Cells of the exponential wait for other prefills, given that there is one.
 _WAIT_EDGES = np.array([0.0, 0.5, 0.8, 0.95, 1.0])
 
@@ -131,6 +133,7 @@ def sojourn(replica: Replica, shapes: Sequence[RequestShape]) -> Sojourn:
             per_token,
             variance[:, :, None, :] / np.maximum(decoded, 1.0)[:, None, None, :] ** 2,
             counted,
+            least=_undisturbed(replica, per_token, delay, decoded),
         ),
         "e2e": _e2e_survival(replica, seen, nodes, (per_request, variance)),
     }
@@ -348,11 +351,30 @@ def _e2e_survival(
     )
 
 
-def _noisy(values: FloatArray, variance: FloatArray, weight: FloatArray) -> Survival:
-    """Returns the survival of (C, K, Q, O) values with a variance around each of them."""
-    safe = np.maximum(values, 1e-300)
-    factor = noise_factor(np.sqrt(np.broadcast_to(variance, values.shape)) / safe)
-    noisy = values[..., None] * factor
+def _undisturbed(
+    replica: Replica, per_token: FloatArray, delay: FloatArray, decoded: FloatArray
+) -> FloatArray:
+    """Returns the time per token without any prefill of others, in ms, (C, K, Q, O).
+
+    Stalls only ever add to it: a few tokens are hit by a prefill or not, never sped up by one.
+    """
+    behind = delay[:, :, None, None] / np.maximum(decoded, 1.0)[:, None, None, :]
+    stalled = (per_token - behind) * replica.prefill.ratio[None, :, None, None]
+    return np.asarray(per_token - behind - stalled)
+
+
+def _noisy(
+    values: FloatArray, variance: FloatArray, weight: FloatArray, least: FloatArray | float = 0.0
+) -> Survival:
+    """Returns the survival of (C, K, Q, O) values with a variance around each of them.
+
+    `least` is the part of each value that does not vary.
+    """
+    spread = np.sqrt(np.broadcast_to(variance, values.shape))
+    varying = np.minimum(np.maximum(values - least, spread / _MAX_CV), values)
+    varying = np.maximum(varying, 1e-300)
+    factor = noise_factor(spread / varying)
+    noisy = (values - varying)[..., None] + varying[..., None] * factor
     weights = weight[:, None, None, :, None] * CELLS[:, None, None] * NOISE_WEIGHT
     n_classes, n_loads = values.shape[:2]
     return Survival(

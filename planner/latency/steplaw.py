@@ -45,6 +45,20 @@ class StepLaw:
     request_ms: float = 0.0  # t0
     residual: Pchip = field(default_factory=Pchip)  # log R over log n
 
+    @property
+    def theta(self) -> FloatArray:
+        """Returns the coefficients (A, b, C, D, s, t0) in ms, (6,)."""
+        return np.array(
+            [
+                self.step_ms,
+                self.sequence_ms,
+                self.context_token_ms,
+                self.prompt_token_ms,
+                self.root_ms,
+                self.request_ms,
+            ]
+        )
+
     def residual_ratio(self, n: FloatArray) -> FloatArray:
         """Returns R(n), measured over fitted, same shape as n."""
         return np.exp(self.residual(np.log(np.maximum(n, 1e-9))))

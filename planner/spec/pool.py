@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -75,6 +76,8 @@ class Pool(Spec):
     price: HostedPrice | None = None
     max_rps: Positive | None = None
     origin: Origin = "measured"
+    error_ratio: Positive | None = None
+    """Of an estimate: 9 in 10 true figures lie between it / (1 + this) and it * (1 + this)."""
     source: Text
 
     @model_validator(mode="after")
@@ -97,6 +100,38 @@ class Pool(Spec):
             return 0.0
         whole = self.tensor_parallel * self.pipeline_parallel * self.data_parallel
         return whole * (self.share.compute_ratio if self.share else 1.0)
+
+
+class PoolSettings(Spec):
+    """What a person says of the pool that was measured (rb-pool.yaml beside results, or options).
+
+    The keys are those of pool.yaml, none of them required.
+    """
+
+    name: Name | None = None
+    model_name: Name | None = None
+    scores_model_name: Name | None = None
+    gpu: Name | None = None
+    tensor_parallel: PositiveCount | None = None
+    pipeline_parallel: PositiveCount | None = None
+    data_parallel: PositiveCount | None = None
+    weight_precision: Precision | None = None
+    kv_precision: Precision | None = None
+    engine: Name | None = None
+    engine_version: Text | None = None
+    max_num_seqs: PositiveCount | None = None
+    max_num_batched_tokens: PositiveCount | None = None
+    kv_capacity_tokens: PositiveCount | None = None
+    spans_nodes: bool | None = None
+    share: GpuShare | None = None
+    price: HostedPrice | None = None
+    max_rps: Positive | None = None
+    n_replicas: PositiveCount | None = None
+    """Replicas behind the measured address; a profile is of one, so loads are divided by it."""
+
+    def said(self) -> dict[str, object]:
+        """Returns what is said, by key; n_replicas too, which is no key of pool.yaml."""
+        return {key: value for key, value in self if value is not None}
 
 
 class Point(Spec):
@@ -140,6 +175,19 @@ class Point(Spec):
         """Returns the measured latency in ms of one metric and statistic, None if not measured."""
         value: float | None = getattr(self, f"{metric}_{statistic}_ms")
         return value
+
+
+def point_faults(point: Point) -> Iterator[tuple[str, str, str]]:
+    """Yields (column, what, fix) where a point does not say at which load it was measured."""
+    if point.mode != "open" and point.concurrency is None:
+        what = f"is missing, a {point.mode} point is made at a concurrency, got nothing"
+        yield "concurrency", what, "give the requests in flight"
+    if point.mode == "open" and point.offered_rps is None and point.achieved_rps is None:
+        what = "is missing, an open point is made at a rate in requests/s, got nothing"
+        yield "offered_rps", what, "give the offered rate"
+    for column in point.estimated.split():
+        if getattr(point, column, None) is None:
+            yield "estimated", f"names a column without a figure, got {column}", "correct it"
 
 
 class CapacityPoint(Spec):

@@ -9,7 +9,7 @@ from math import erf, sqrt
 
 import numpy as np
 
-from planner.latency.bands import Bands
+from planner.latency.bands import DERIVED, Bands, Spread
 from planner.latency.memory import Memory
 from planner.latency.model import LatencyModel
 from planner.latency.steplaw import StepLaw
@@ -37,9 +37,14 @@ def model_of(law, cap, measured=None, kv_tokens=float("inf"), tokens_per_step=81
         memory=Memory(0.0, kv_tokens, True),
         max_num_seqs=cap,
         measured_concurrency=(1.0, float(measured or cap)),
-        bands=Bands({"ttft": 0.5, "tpot": 0.1, "e2e": 0.1}, ESTIMATED),
+        bands=Bands.measured(ESTIMATED, Spread(_octaves(measured or cap)), None, DERIVED),
         fit_error_ratio=0.1,
     )
+
+
+def _octaves(high):
+    """log2 of the loads 1, 2, 4, ... up to the highest."""
+    return (*np.arange(0.0, np.log2(high)), float(np.log2(high)))
 
 
 def log_normal_shape(prompt, prompt_cv, output, output_cv):

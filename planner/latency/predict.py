@@ -1,0 +1,349 @@
+"""What a measurement would read at a load that nobody measured.
+
+Notation
+    n        requests kept running: the concurrency of a closed loop, the size of a batch
+    g, T     decode step and time per token of the smooth step law at n                    ms
+    D, t0    its prefill time per prompt token, and its time per request                   ms
+    p, o     prompt and output tokens of the request
+    u        share of the time that prefills take: D p n/(o T)
+
+Program (closed loop; in brackets where a batch differs)
+    base     n/throughput T, E2E o T, TPOT g + D (p/o)(n-1) [g], TTFT 1.5 g/(1-u) + D p + t0
+             [g + D p n + t0]; percentiles have the base of their mean, ITL that of TPOT
+    figure   of one that the profile has in this mode: the curve through its measured loads, led
+             by its base (loadcurve.py), with the band of these loads (bands.py)
+    rest     means that nobody measured are those of the step law, with a wider band;
+             percentiles that nobody measured are left out
+
+Open loop: the table of the queueing model; for a figure that the profile has, the curve through
+its measured rates with the table as its base, above them the table.
+
+Nothing is said beyond one doubling of the largest measured load (§8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from planner.latency.bands import DERIVED, PHYSICS_TTFT, STEP, Family, Spread
+from planner.latency.loadcurve import SAME_LOAD, LoadCurve
+from planner.latency.model import LatencyModel
+from planner.latency.moments import MixMoments
+from planner.latency.observation import OVERLOADED, usable
+from planner.latency.pchip import Pchip
+from planner.latency.steplaw import StepLaw
+from planner.spec.base import METRICS, STATISTICS, Metric, tail_ratio
+from planner.spec.pool import Point
+from planner.spec.table import PoolTable, quantile_ms
+from planner.spec.workload import RequestShape
+
+FURTHEST = 2.0  # times the largest measured load
+SAME_SHAPE = 1.5  # input and output tokens within this ratio are one request shape
+FEW_LOADS = 3  # below this, other request shapes help
+
+FAMILIES: dict[str, Family] = {
+    "output_tokens_per_s": "throughput",
+    "achieved_rps": "throughput",
+    "tpot": "token_mean",
+    "itl": "token_mean",
+    "ttft": "first_mean",
+    "e2e": "total_mean",
+}
+MEANS = ("output_tokens_per_s", "achieved_rps", "ttft_mean_ms", "tpot_mean_ms", "e2e_mean_ms")
+_SAME_LOAD = float(np.log(SAME_LOAD))
+FIGURES = (
+    "output_tokens_per_s",
+    "achieved_rps",
+    *(f"{m}_{s}_ms" for m in ("ttft", "tpot", "itl", "e2e") for s in STATISTICS),
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A load on one replica as a benchmark sets it."""
+
+    mode: Literal["open", "closed", "batch"]
+    input_tokens: float
+    output_tokens: float
+    load: float  # concurrency (closed, batch) or requests per second (open)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A predicted figure in the unit of its column of points.csv, with its 90 % band."""
+
+    value: float
+    low: float
+    high: float
+    extrapolated: bool
+
+
+def figures(model: LatencyModel, at: Condition) -> dict[str, Figure]:
+    """Returns what a measurement would read, by the columns of points.csv.
+
+    Empty where the model can say nothing: more than a doubling beyond what was measured, or a
+    pool of which only the capacity is known.
+    """
+    if at.mode == "open":
+        return _open(model, at)
+    if model.law is None or model.capacity is not None:
+        return {}
+    return _kept(model, model.law, at)
+
+
+def load_curve(model: LatencyModel, at: Condition, column: str) -> LoadCurve | None:
+    """Returns the measured loads of a figure in a mode of a kept concurrency, if there are any.
+
+    The figure is a time: for a rate the time per token or request, concurrency / rate.
+    """
+    if model.law is None or at.mode == "open":
+        return None
+    return _curve(replace(model.law, residual=Pchip()), _rows(model, at), column, at)
+
+
+def _kept(model: LatencyModel, law: StepLaw, at: Condition) -> dict[str, Figure]:
+    """Returns the figures at a kept concurrency: closed loop or batch."""
+    _, high = model.measured_concurrency
+    if at.load > FURTHEST * high * (1 + 1e-9):
+        return {}
+    smooth, rows = replace(law, residual=Pchip()), _rows(model, at)
+    full, base = _bases(law, at), _bases(smooth, at)
+    found: dict[str, Figure] = {}
+    for column in FIGURES:
+        curve = _curve(smooth, rows, column, at)
+        if curve is not None and at.load <= FURTHEST * np.exp(curve.x[-1]) * SAME_LOAD:
+            found[column] = _measured(model, base, curve, column, at)
+        elif column in MEANS:
+            found[column] = _derived(model, full, column, at)
+    return found
+
+
+def _measured(
+    model: LatencyModel, base: Mapping[str, float], curve: LoadCurve, column: str, at: Condition
+) -> Figure:
+    x = float(np.log(at.load))
+    time = float(np.exp(curve.at(x, float(np.log(base[root_of(column)])))))
+    family = family_of(column)
+    own = float(Spread.of(curve, family).half_width(family, np.array([at.load]))[0])
+    half = max(own, model.bands.least)
+    return _figure(_value(time, column, at), half, _outside(x, curve.x[0], curve.x[-1]))
+
+
+def _derived(model: LatencyModel, base: Mapping[str, float], column: str, at: Condition) -> Figure:
+    """Returns a mean that nobody measured in this mode."""
+    assert model.bands.step is not None
+    half = float(model.bands.step.half_width(STEP, np.array([at.load]))[0])
+    extra = PHYSICS_TTFT if root_of(column) == "ttft" else DERIVED
+    low, high = np.log(model.measured_concurrency)
+    value = _value(base[root_of(column)], column, at)
+    wide = max(float(np.hypot(half, extra)), model.bands.least)
+    return _figure(value, wide, _outside(float(np.log(at.load)), low, high))
+
+
+def _value(time: float, column: str, at: Condition) -> float:
+    """Returns the figure in the unit of its column, from its time."""
+    if column == "output_tokens_per_s":
+        return 1000.0 * at.load / time
+    return 1000.0 * at.load / time if column == "achieved_rps" else time
+
+
+def _outside(x: float, low: float, high: float) -> bool:
+    """Returns whether a log load lies outside the measured ones."""
+    return not low - _SAME_LOAD <= x <= high + _SAME_LOAD
+
+
+def _rows(model: LatencyModel, at: Condition) -> list[Point]:
+    return [p for p in model.profile.points if p.mode == at.mode and usable(p)]
+
+
+def _curve(law: StepLaw, rows: Sequence[Point], column: str, at: Condition) -> LoadCurve | None:
+    """Returns the measured loads of one figure, None where there is none."""
+    near = _nearest_shape([p for p in rows if getattr(p, column) and p.concurrency], at)
+    if not near:
+        return None
+    root = root_of(column)
+    loads = [p.concurrency or 0.0 for p in near]
+    ratio, base = [], []
+    for point, load in zip(near, loads, strict=True):
+        own = Condition(at.mode, point.input_tokens, point.output_tokens, load)
+        asked = replace(at, load=load)
+        time = _value(getattr(point, column), column, own)
+        ratio.append(float(np.log(time / _bases(law, own)[root])))
+        base.append(float(np.log(_bases(law, asked)[root])))
+    return LoadCurve.of(loads, ratio, base)
+
+
+def _nearest_shape(rows: Sequence[Point], at: Condition) -> list[Point]:
+    """Returns the rows of the measured request shape nearest to the asked one.
+
+    All rows where the nearest shape has too few loads to draw a curve.
+    """
+    if not rows:
+        return []
+    distance = [_shape_distance(p, at) for p in rows]
+    nearest = min(distance) + float(np.log(SAME_SHAPE))
+    near = [p for p, d in zip(rows, distance, strict=True) if d <= nearest]
+    return near if len({p.concurrency or p.offered_rps for p in near}) >= FEW_LOADS else list(rows)
+
+
+def _shape_distance(point: Point, at: Condition) -> float:
+    prompt = abs(np.log(point.input_tokens / at.input_tokens))
+    output = abs(np.log(point.output_tokens / at.output_tokens))
+    return float(max(prompt, output))
+
+
+def _bases(law: StepLaw, at: Condition) -> dict[str, float]:
+    """Returns the base of every root of a figure in ms; of a rate, concurrency / rate."""
+    n, p, o = at.load, at.input_tokens, max(at.output_tokens, 1.0)
+    mix = MixMoments.of_point(p, max(o, 1.0 + 1e-9))
+    at_n = np.array([n])
+    step, token = float(law.decode_ms(at_n, mix)[0]), float(law.token_ms(at_n, mix)[0])
+    prefill = law.prompt_token_ms * p
+    if at.mode == "batch":
+        first, each = step + prefill * n + law.request_ms, step
+    else:
+        busy = min(prefill / o * n / token, 0.95)
+        first = 1.5 * step / (1.0 - busy) + prefill + law.request_ms
+        each = step + prefill / o * max(n - 1.0, 0.0)
+    return {
+        "output_tokens_per_s": token,
+        "achieved_rps": o * token,
+        "ttft": first,
+        "tpot": each,
+        "itl": each,
+        "e2e": o * token,
+    }
+
+
+def root_of(column: str) -> str:
+    """Returns the metric of a column of points.csv, or the column itself for rates."""
+    return column.split("_", maxsplit=1)[0] if column.endswith("_ms") else column
+
+
+def family_of(column: str) -> Family:
+    """Returns the family of figures that a column's band belongs to."""
+    mean = FAMILIES[root_of(column)]
+    if not column.endswith("_ms"):
+        return mean
+    statistic = column.split("_")[1]
+    part = statistic if statistic in ("mean", "p50") else "tail"
+    family: Family = f"{mean.split('_')[0]}_{part}"  # type: ignore[assignment]
+    return family
+
+
+def _figure(value: float, half_width: float, extrapolated: bool) -> Figure:
+    factor = float(np.exp(half_width))
+    return Figure(value, value / factor, value * factor, extrapolated)
+
+
+def _open(model: LatencyModel, at: Condition) -> dict[str, Figure]:
+    """Returns the figures of Poisson arrivals."""
+    table = _table(model, at)
+    base = _told(table, at.load)
+    if not table.has_latency or not base:
+        return {}
+    load = at.load * float(table.work_s[0])
+    outside = table.is_extrapolated(load)
+    rows = _open_rows(model, table, at) if model.law else []
+    found = {
+        "achieved_rps": _figure(at.load, 0.0, outside),
+        "output_tokens_per_s": _figure(at.load * at.output_tokens, 0.0, outside),
+    }
+    for column, value in base.items():
+        curve = _open_curve(rows, column)
+        if curve is not None:
+            found[column] = _measured_open(value, curve, column, at)
+            continue
+        half = float(np.log1p(table.band_at(_metric(column), load)))
+        found[column] = _figure(value, half, outside)
+    return found
+
+
+def _measured_open(base: float, curve: LoadCurve, column: str, at: Condition) -> Figure:
+    x, log_base, family = float(np.log(at.load)), float(np.log(base)), family_of(column)
+    # Above the data the queue grows as the model says, not along a straight line.
+    above = x > curve.x[-1]
+    log_value = log_base + float(curve.log_ratio[-1]) if above else curve.at(x, log_base)
+    half = float(Spread.of(curve, family).half_width(family, np.array([at.load]))[0])
+    return _figure(float(np.exp(log_value)), half, _outside(x, curve.x[0], curve.x[-1]))
+
+
+def _table(model: LatencyModel, at: Condition) -> PoolTable:
+    shape = RequestShape(np.array([at.input_tokens]), np.array([at.output_tokens]))
+    return model.tabulate([shape], np.ones(1))
+
+
+def _of_table(table: PoolTable, load: float) -> dict[str, float]:
+    """Returns every latency in ms that a table tells of its one class, by column."""
+    found: dict[str, float] = {}
+    for metric in METRICS:
+        survival = table.survival_at(metric, load)
+        for statistic in STATISTICS:
+            tail = tail_ratio(statistic)
+            if tail is None:
+                value = float(table.mean_at(metric, load)[0])
+            else:
+                value = float(quantile_ms(table.times_ms[metric], survival, tail)[0])
+            found[f"{metric}_{statistic}_ms"] = value
+    return found
+
+
+@dataclass(frozen=True)
+class _OpenRow:
+    """A measured open-loop row beside what the tables say at its rate."""
+
+    point: Point
+    rate_rps: float
+    told: Mapping[str, float]  # at the row's own request shape
+    asked: Mapping[str, float]  # at the asked one
+
+
+def _open_rows(model: LatencyModel, table: PoolTable, at: Condition) -> list[_OpenRow]:
+    """Returns the usable rows of the nearest request shape that lie within the tables."""
+    found: list[_OpenRow] = []
+    for point in _nearest_shape([p for p in _rows(model, at) if _kept_up(p)], at):
+        rate = _rate(point)
+        own = replace(at, input_tokens=point.input_tokens, output_tokens=point.output_tokens)
+        told = _told(table if own == at else _table(model, own), rate)
+        asked = _told(table, rate)
+        if told and asked:
+            found.append(_OpenRow(point, rate, told, asked))
+    return found
+
+
+def _open_curve(rows: Sequence[_OpenRow], column: str) -> LoadCurve | None:
+    """Returns the measured rates of an open-loop figure, None where there is none."""
+    known = [r for r in rows if getattr(r.point, column)]
+    if not known:
+        return None
+    ratio = [float(np.log(getattr(r.point, column) / r.told[column])) for r in known]
+    base = [float(np.log(r.asked[column])) for r in known]
+    return LoadCurve.of([r.rate_rps for r in known], ratio, base)
+
+
+def _told(table: PoolTable, rate_rps: float) -> dict[str, float]:
+    """Returns what the table says at an arrival rate; empty above its largest load."""
+    load = rate_rps * float(table.work_s[0])
+    return _of_table(table, load) if load <= table.max_load else {}
+
+
+def _rate(point: Point) -> float:
+    rate_rps = point.achieved_rps or point.offered_rps
+    assert rate_rps is not None
+    return rate_rps
+
+
+def _kept_up(point: Point) -> bool:
+    """Returns whether an open-loop row is a steady state: the replica answered what came."""
+    if point.achieved_rps is None and point.offered_rps is None:
+        return False
+    return _rate(point) >= OVERLOADED * (point.offered_rps or _rate(point))
+
+
+def _metric(column: str) -> Metric:
+    metric: Metric = root_of(column)  # type: ignore[assignment]
+    return metric
