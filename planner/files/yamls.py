@@ -63,6 +63,10 @@ def _refused(what: str, at: Any) -> yaml.MarkedYAMLError:  # noqa: ANN401 - an e
 class _PlainDumper(yaml.SafeDumper):
     """Writes text in quotes wherever _PlainLoader, or an older reader, would see something else."""
 
+    def ignore_aliases(self, data: object) -> bool:
+        """Returns that equal parts are written twice: _PlainLoader reads no anchors."""
+        return True
+
 
 # Plain words mean what they show, as in YAML 1.2: 8e9 is a number, 010 is ten, 1:30 and `no` are
 # words.
@@ -112,6 +116,19 @@ def read_yaml(path: Path, faults: list[Fault]) -> object | None:
     return None if text is None else parse_yaml(text, shown(path), faults)
 
 
-def yaml_text(data: object) -> str:
-    """Returns the YAML of plain data, in the order given, that read_yaml reads back as it was."""
-    return yaml.dump(data, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=100)
+def yaml_text(data: object, *, rows: bool = False) -> str:
+    """Returns the YAML of plain data, in the order given, that read_yaml reads back as it was.
+
+    Args:
+        data: mappings, lists, texts, numbers, dates.
+        rows: write the innermost lists and mappings on one line each, as [1, 2].
+    """
+    flow = None if rows else False
+    return yaml.dump(
+        data,
+        Dumper=_PlainDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+        default_flow_style=flow,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +17,14 @@ from pydantic import ValidationError
 
 from planner.errors import Fault, InputError
 from planner.spec.arrays import FloatArray
-from planner.spec.pool import Point
+from planner.spec.pool import CapacityPoint, Point, point_faults
 
 LARGEST = 1e15  # the largest number that a planning file may hold (spec.base.Positive)
 _FIX_FILE = "leave the file out, or export it again from the tool that wrote it"
 
 
 class Reading(NamedTuple):
-    """What one file says: its load levels, remarks for the reader, and what it served, on what."""
+    """What one file or run says: its load levels, remarks, and what it served, on what."""
 
     points: list[Point]
     notes: list[str]
@@ -33,6 +33,21 @@ class Reading(NamedTuple):
     engine_version: str | None = None
     gpu: str | None = None  # as the tool names it; not an id of gpus.yaml
     tensor_parallel: int | None = None
+    capacity: Sequence[CapacityPoint] = ()  # loads sustained, where no latency is known
+
+
+def each_file(files: Mapping[str, str], read: Callable[[str, str], Reading]) -> list[Reading]:
+    """Returns what `read` says of each file (name, text); raises InputError with all faults."""
+    readings: list[Reading] = []
+    faults: list[Fault] = []
+    for name, text in files.items():
+        try:
+            readings.append(read(name, text))
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+    return readings
 
 
 def base_name(name: str) -> str:
@@ -139,10 +154,14 @@ class Fields:
     def point(self, figures: Mapping[str, object]) -> Point | None:
         """Returns the point made of figures, None after keeping the faults of every figure."""
         try:
-            return Point.model_validate(figures)
+            point = Point.model_validate(figures)
         except ValidationError as error:
             self.reject(error)
             return None
+        faults = list(point_faults(point))
+        for field, what, fix in faults:
+            self.fault(field, what, fix)
+        return None if faults else point
 
     def reject(self, error: ValidationError, fix: str = _FIX_FILE) -> None:
         """Returns nothing; keeps every fault that pydantic found."""
@@ -172,6 +191,18 @@ def json_objects(name: str, text: str) -> list[dict[str, object]]:
         objects.append(value)
         at = _skip_blank(text, at)
     return objects
+
+
+def is_broken_json(text: str) -> bool:
+    """Returns whether a text begins like JSON and its first value is none."""
+    clean = text.removeprefix("\ufeff").lstrip()
+    if not clean.startswith(("{", "[")):
+        return False
+    try:
+        json.JSONDecoder().raw_decode(clean)
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def plain_text(name: str, text: str) -> str:

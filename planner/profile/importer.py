@@ -1,151 +1,243 @@
-"""Reading benchmark results: which tool wrote each file, its points, and every fault at once."""
+"""Importing benchmark results: the pools that were measured, each with the points of its runs.
+
+runs    which tool wrote which files, each run once                    (runs.py)
+pools   runs by the rb-pool.yaml that is about them, facts settled     (sidecar.py)
+points  of ONE replica: divided where the address had several behind it
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import ValidationError
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from planner.errors import Fault, InputError
-from planner.profile.fields import Fields, Reading, base_name, plain_text, shown
-from planner.profile.formats import own_csv, vllm_bench
+from planner.files.faults import build
+from planner.files.results import ResultFiles
+from planner.profile.doubles import load_as_set
+from planner.profile.runs import Run, Runs, once, read_runs
+from planner.profile.sidecar import FROM_FILES, OPTIONS, Fact, Known, settle
 from planner.spec.base import worst_origin
-from planner.spec.pool import Point, Pool
+from planner.spec.pool import CapacityPoint, Point, Pool, PoolSettings
 
-FileFormat = Literal["vllm-bench", "points-csv"]
-
-_PARSERS: dict[FileFormat, Callable[[str, str], Reading]] = {
-    "vllm-bench": vllm_bench.parse,
-    "points-csv": own_csv.parse,
-}
 _MODES = ("closed", "open", "batch")
+_PER_REPLICA = ("concurrency", "offered_rps", "achieved_rps", "output_tokens_per_s")
 
 
 @dataclass(frozen=True)
-class PoolSettings:
-    """What the user says of the pool that was measured; it wins over what the files say."""
+class PoolImport:
+    """One measured pool: what it is, who says so, and its points, sorted by load."""
 
-    pool: str
-    gpu: str
-    tensor_parallel: int = 1
-    model_name: str | None = None
-    engine: str | None = None
-    engine_version: str | None = None
-    max_num_seqs: int | None = None
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """The points of all files by load, what they served, and remarks for the reader."""
-
+    pool: Pool
+    facts: tuple[Fact, ...]
+    runs: tuple[Run, ...]
     points: tuple[Point, ...]
-    model_id: str | None
-    engine: str | None
+    capacity: tuple[CapacityPoint, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def told(self) -> frozenset[str]:
+        """Returns the keys of pool.yaml that a person said now; they win over what was there."""
+        return frozenset(f.key for f in self.facts if f.said_now) - {"name", "n_replicas"}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Everything that some result files say, by pool."""
+
+    pools: tuple[PoolImport, ...]
+    left_out: tuple[str, ...]  # found in a folder, the result of no tool
     notes: tuple[str, ...]
 
 
-def import_points(texts: Mapping[str, str], settings: PoolSettings | None = None) -> ImportResult:
-    """Returns the points (ms, requests/s, tokens/s) of texts by file name, sorted by load.
+def import_results(files: ResultFiles, flags: PoolSettings, known: Known) -> Imported:
+    """Returns the pools that result files measured, in the order of their names.
 
-    Equal loads are all kept, and the order of the files does not matter. Raises InputError with
-    the faults of all files together.
+    Args:
+        files: the texts, and the rb-pool.yaml that is about each.
+        flags: what the user says now; it wins.
+        known: what the profiles folder says already.
+
+    Raises:
+        InputError: with the faults of all files together.
     """
-    readings: dict[str, Reading] = {}
-    faults: list[Fault] = []
-    notes: list[str] = []
-    for name in sorted(texts):
-        if name.endswith(".pytorch.json"):
-            notes.append(f"{base_name(name)}: left out, it repeats the figures of another file")
-            continue
+    faults = list(files.faults)
+    try:
+        found = read_runs(files.texts, files.named)
+    except InputError as error:
+        raise InputError([*faults, *error.faults]) from None
+    if faults:  # without all files and sidecars, what is missing is a mere consequence
+        raise InputError(faults)
+    groups = _by_sidecar(found.runs, files)
+    if not groups:
+        raise InputError([_nothing_found(found, len(files.texts))])
+    if len(groups) > 1 and flags.name is not None:
+        what = f"names one pool, got results of {len(groups)}: " + ", ".join(map(_titled, groups))
+        fix = "leave it out and let each rb-pool.yaml say its name, or import them apart"
+        raise InputError.single(OPTIONS, "--pool", what, fix)
+    pools: list[PoolImport] = []
+    for about, runs in groups.items():
         try:
-            readings[name] = _PARSERS[detect(name, texts[name])](name, texts[name])
+            pools.append(_pool(about, runs, flags, files.sidecars, known))
         except InputError as error:
             faults += error.faults
-    model_id = settings.model_name if settings else None
-    engine = settings.engine if settings else None
-    if model_id is None:
-        model_ids = {name: reading.model_id for name, reading in readings.items()}
-        model_id = _only(model_ids, "model_id", faults)
-    if engine is None:
-        engine = _only({name: r.engine for name, r in readings.items()}, "engine", faults)
-    points = [point for reading in readings.values() for point in reading.points]
-    if not points and not faults:
-        what = f"no measured load level, got {len(texts)} files with none"
-        faults.append(Fault("import", "files", what, "name at least one result file"))
+    faults += _named_twice(pools)
     if faults:
         raise InputError(faults)
-    notes += [note for reading in readings.values() for note in reading.notes]
-    return ImportResult(tuple(sorted(points, key=_by_load)), model_id, engine, tuple(notes))
+    ordered = sorted(pools, key=lambda p: p.pool.name)
+    return Imported(tuple(ordered), found.left_out, found.notes)
 
 
-def make_pool(settings: PoolSettings, result: ImportResult) -> Pool:
-    """Returns the pool that was measured: settings first, then what the files say.
+def names_of_pools(files: ResultFiles, flags: PoolSettings) -> tuple[str, ...]:
+    """Returns the names that the options or a rb-pool.yaml give to the pools."""
+    if flags.name is not None:
+        return (flags.name,)
+    return tuple(dict.fromkeys(s.name for s in files.sidecars.values() if s.name is not None))
 
-    A model id such as org/name becomes name. Raises InputError with every setting that is wrong.
+
+def sorted_by_load(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Returns points in the order of a points.csv: by mode, load and lengths."""
+    return tuple(sorted(points, key=_by_load))
+
+
+def _nothing_found(found: Runs, n_files: int) -> Fault:
+    """Returns the fault of files without any load level, with what is known of the reason."""
+    why = "; ".join([*found.notes, *(note for run in found.runs for note in run.reading.notes)])
+    what = f"no file holds a load level, got {n_files} without one"
+    fix = "name at least one result file"
+    return Fault("import", "files", f"{what} ({why[:500]})" if why else what, fix)
+
+
+def _by_sidecar(runs: Sequence[Run], files: ResultFiles) -> dict[str | None, list[Run]]:
+    """Returns the runs with points by the rb-pool.yaml about them; equal ones are one."""
+    first: dict[PoolSettings, str] = {}
+    groups: dict[str | None, list[Run]] = {}
+    for run in runs:
+        if not run.reading.points and not run.reading.capacity:
+            continue
+        about = files.sidecar_of.get(run.files[0])
+        if about is not None:
+            about = first.setdefault(files.sidecars[about], about)
+        groups.setdefault(about, []).append(run)
+    return groups
+
+
+def _pool(
+    about: str | None,
+    runs: Sequence[Run],
+    flags: PoolSettings,
+    sidecars: Mapping[str, PoolSettings],
+    known: Known,
+) -> PoolImport:
+    """Returns the pool that runs measured; raises InputError with what is not known of it."""
+    facts, notes = settle(flags, (about, sidecars[about]) if about else None, runs, known)
+    runs, remarks = once(runs)
+    notes += remarks
+    values = {fact.key: fact.value for fact in facts}
+    n_replicas = values.pop("n_replicas", 1)
+    assert isinstance(n_replicas, int)
+    points = sorted_by_load([p for run in runs for p in run.reading.points])
+    capacity = tuple(c for run in runs for c in run.reading.capacity)
+    notes += [note for run in runs for note in run.reading.notes]
+    if n_replicas > 1:
+        points = tuple(_of_one_replica(point, n_replicas) for point in points)
+        capacity = tuple(_capacity_of_one(entry, n_replicas) for entry in capacity)
+        notes.insert(0, f"loads and throughput are divided by {n_replicas} replicas")
+    if points and capacity:
+        notes.append(f"{len(capacity)} capacities are left out: the points say more")
+        capacity = ()
+    pool = make_pool(values, points, capacity)
+    return PoolImport(pool, facts, tuple(runs), points, capacity, tuple(notes))
+
+
+def make_pool(
+    values: Mapping[str, object],
+    points: Sequence[Point],
+    capacity: Sequence[CapacityPoint] = (),
+) -> Pool:
+    """Returns the pool of the given settings, with origin and source of what was measured.
+
+    Raises InputError with every setting that is wrong.
     """
-    model_name = settings.model_name
-    if model_name is None and result.model_id is not None:
-        model_name = base_name(result.model_id)
-    fields = Fields("options", {})
-    if model_name is None:
-        what = "no file names the model, got nothing"
-        fields.fault("model_name", what, "say which it is with --model-name")
-    try:
-        pool = Pool(
-            name=settings.pool,
-            model_name=model_name or "unknown",
-            gpu=settings.gpu,
-            tensor_parallel=settings.tensor_parallel,
-            engine=settings.engine or result.engine,
-            engine_version=settings.engine_version,
-            max_num_seqs=settings.max_num_seqs,
-            origin=worst_origin(*(point.origin for point in result.points)),
-            source="; ".join(dict.fromkeys(p.source for p in result.points))[:2000],
-        )
-    except ValidationError as error:
-        fields.reject(error, "use letters, digits, '.', '_', '+' and '-' in names")
-    if fields.faults:
-        raise InputError(fields.faults)
+    rows: list[Point | CapacityPoint] = [*points, *capacity]
+    origin = worst_origin(*(row.origin for row in rows))
+    source = "; ".join(dict.fromkeys(row.source for row in rows))[:2000]
+    faults: list[Fault] = []
+    pool = build(Pool, {**values, "origin": origin, "source": source}, OPTIONS, faults)
+    if pool is None:
+        raise InputError([_with_option(fault) for fault in faults])
     return pool
 
 
-def detect(name: str, text: str) -> FileFormat:
-    """Returns the format of a text by its content; raises InputError when none fits."""
-    start = plain_text(name, text).lstrip()[:4000]
-    if start.startswith(("{", "[")):
-        return "vllm-bench"
-    header = {cell.strip() for cell in start.splitlines()[0].split(",")}
-    if name.lower().endswith(".csv") or {"input_tokens", "output_tokens"} <= header:
-        return "points-csv"
-    what = f"neither JSON of `vllm bench serve` nor our points.csv, got {shown(start[:30])}"
-    raise InputError.single(name, "content", what, "give a result file of one of these two")
+def _with_option(fault: Fault) -> Fault:
+    """Returns a fault whose fix names the option, where a file may have said what is wrong."""
+    option = FROM_FILES.get(fault.field)
+    return fault if option is None else replace(fault, fix=f"say it with {option}: {fault.fix}")
 
 
-def _only(by_file: Mapping[str, str | None], field: str, faults: list[Fault]) -> str | None:
-    """Returns the value that the files name, None if none does; keeps a fault if they differ."""
-    first: tuple[str, str] | None = None
-    for name, value in by_file.items():
-        if value is None:
-            continue
-        if first is None:
-            first = (name, value)
-        elif value != first[1]:
-            what = f"{base_name(first[0])} says {shown(first[1])}, got {shown(value)}"
-            option = {"model_id": "--model-name", "engine": "--engine"}[field]
-            fix = f"import them apart, or say which it is with {option}"
-            faults.append(Fault(name, field, what, fix))
-    return first[1] if first else None
+def appended(
+    pool: PoolImport, points: Sequence[Point], capacity: Sequence[CapacityPoint] = ()
+) -> PoolImport:
+    """Returns an import with the rows of its kind that are there already, equal ones once."""
+    n_new = len(pool.points) + len(pool.capacity)
+    all_points = tuple(dict.fromkeys((*points, *pool.points))) if pool.points else ()
+    all_capacity = tuple(dict.fromkeys((*capacity, *pool.capacity))) if pool.capacity else ()
+    there: set[Point | CapacityPoint] = {*points, *capacity}
+    n_known = sum(row in there for row in (*pool.points, *pool.capacity))
+    values = {f.key: f.value for f in pool.facts if f.key != "n_replicas"}
+    note = (f"{n_known} of {n_new} rows were there already",) if n_known else ()
+    return replace(
+        pool,
+        pool=make_pool(values, all_points, all_capacity),
+        points=sorted_by_load(all_points),
+        capacity=all_capacity,
+        notes=(*pool.notes, *note),
+    )
+
+
+def _of_one_replica(point: Point, n_replicas: int) -> Point:
+    """Returns what one of several equal replicas did; counts and times are those of the run."""
+    shares = {
+        column: value / n_replicas
+        for column in _PER_REPLICA
+        if (value := getattr(point, column)) is not None
+    }
+    source = f"{point.source}, one of {n_replicas} replicas"
+    return point.model_copy(update={**shares, "source": source})
+
+
+def _capacity_of_one(entry: CapacityPoint, n_replicas: int) -> CapacityPoint:
+    source = f"{entry.source}, one of {n_replicas} replicas"
+    return entry.model_copy(update={"max_rps": entry.max_rps / n_replicas, "source": source})
+
+
+def _named_twice(pools: Sequence[PoolImport]) -> list[Fault]:
+    """Returns a fault for each pool that two different rb-pool.yaml describe."""
+    names = [p.pool.name for p in pools]
+    return [
+        Fault(
+            _said_name(pool),
+            "name",
+            f"another rb-pool.yaml describes this pool differently, got {pool.pool.name}",
+            "give each pool a name of its own, or make the two files equal",
+        )
+        for n, pool in enumerate(pools)
+        if pool.pool.name in names[:n]
+    ]
+
+
+def _said_name(pool: PoolImport) -> str:
+    return next(fact.said_by for fact in pool.facts if fact.key == "name")
+
+
+def _titled(about: str | None) -> str:
+    return about or "files without a rb-pool.yaml"
 
 
 def _by_load(point: Point) -> tuple[int, float, float, float, str, str]:
     """Returns the sort key of a point: kind of run, load, lengths, then all that tells apart."""
-    rate_rps = point.offered_rps or point.achieved_rps
-    load = rate_rps if point.mode == "open" else point.concurrency
     return (
         _MODES.index(point.mode),
-        load or 0.0,
+        load_as_set(point),
         point.input_tokens,
         point.output_tokens,
         point.source,

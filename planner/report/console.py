@@ -56,6 +56,11 @@ def line(text: str, style: str = "") -> Text:
     return Text(plain(text), style=style)
 
 
+def literal(text: str) -> Text:
+    """Returns one line as it is, never wrapped: part of a drawing."""
+    return Text(plain(text), no_wrap=True, overflow="crop")
+
+
 def bullet(text: str) -> Table:
     """Returns one sentence with a dash before it and its further lines indented."""
     return indented(text, "  -")

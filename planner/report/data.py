@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 
+import numpy as np
+
 from planner.gate.diff import PlanDiff
 from planner.gate.finding import Finding
 from planner.spec.base import Spec
@@ -14,6 +16,8 @@ from planner.spec.base import Spec
 
 def as_data(value: object) -> object:
     """Returns a value as JSON can hold it; class_name is `class` as in every file, inf is null."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, Spec):
         return value.model_dump(mode="json", by_alias=True)
     if is_dataclass(value) and not isinstance(value, type):

@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import InputError
-from planner.profile.formats.own_csv import COLUMNS, parse, render
-from planner.spec.pool import Point
+from planner.profile.fields import Reading
+from planner.profile.formats import own_csv
+from planner.profile.formats.own_csv import COLUMNS, render, render_capacity
+from planner.spec.pool import CapacityPoint, Point
 
 HEADER = "input_tokens,output_tokens,mode,concurrency,offered_rps,ttft_p50_ms,n_requests,source"
 GOOD = "100,200,closed,4,,12.5,30,by hand"
@@ -14,6 +16,10 @@ POSITIVE = st.floats(min_value=1e-12, max_value=1e15, exclude_min=True)
 CHARACTERS = st.characters(codec="utf-8", exclude_characters="\x00\ufeff")
 TEXT = st.text(CHARACTERS, max_size=20).map(str.strip).filter(bool)  # cells are stripped
 LATENCIES = [name for name in COLUMNS if name.endswith("_ms")]
+
+
+def parse(name: str, text: str) -> Reading:
+    return own_csv.parse({name: text})[0]
 
 
 @st.composite
@@ -69,6 +75,51 @@ def test_order_of_rows_is_kept_and_notes_are_empty():
     assert reading.notes == []
 
 
+def test_a_capacity_file_is_read_back():
+    rows = (
+        CapacityPoint(input_tokens=100, output_tokens=40.5, max_rps=3.25, source="a, b"),
+        CapacityPoint(
+            input_tokens=7, output_tokens=9, max_rps=1e-3, origin="estimated", source="s"
+        ),
+    )
+    reading = parse("capacity.csv", render_capacity(rows))
+    assert (reading.points, reading.capacity) == ([], rows)
+
+
+@pytest.mark.parametrize(
+    ("header", "ours"),
+    [
+        (HEADER, True),
+        ("\ufeff" + HEADER, True),
+        ("max_rps, output_tokens,input_tokens,source", True),
+        ("input_tokens,output_tokens,ttft_p50_ms", True),  # the mode is lost, and will be asked for
+        ("timestamp_s,class,input_tokens,output_tokens", False),  # a trace
+        ("input_tokens,output_tokens,source", False),
+        ("mode,concurrency", False),
+        ("", False),
+    ],
+)
+def test_a_header_tells_whose_file_it_is(header, ours):
+    assert own_csv.recognises("a.csv", header + "\n1,2\n") is ours
+
+
+def test_a_load_that_is_missing_is_named_by_its_line():
+    rows = [GOOD, "", "100,200,closed,,,12.5,30,s", GOOD, "100,200,open,4,,12.5,30,s"]
+    with pytest.raises(InputError) as error:
+        parse("points.csv", "\n".join([HEADER, *rows]))
+    assert [fault.field for fault in error.value.faults] == [
+        "line 4.concurrency",
+        "line 6.offered_rps",
+    ]
+
+
+def test_faults_of_all_files_come_together():
+    files = {"a.csv": HEADER, "b.csv": f"{HEADER}\n{GOOD}", "c.csv": HEADER + "\n1,x,closed"}
+    with pytest.raises(InputError) as error:
+        own_csv.parse(files)
+    assert [fault.file for fault in error.value.faults] == ["a.csv", "c.csv"]
+
+
 CELLS = [
     ("negative", "-100,200,closed,4,,12.5,30,s", "line 2.input_tokens", "-100"),
     ("zero", "100,0,closed,4,,12.5,30,s", "line 2.output_tokens", "got 0"),
@@ -80,8 +131,8 @@ CELLS = [
     ("half a request", "100,200,closed,4,,12.5,3.5,s", "line 2.n_requests", "got 3.5"),
     ("unknown mode", "100,200,shut,4,,12.5,30,s", "line 2.mode", "'shut'"),
     ("no source", "100,200,closed,4,,12.5,30,", "line 2.source", "is missing"),
-    ("no concurrency", "100,200,closed,,,12.5,30,s", "row 1.concurrency", "nothing"),
-    ("no offered rate", "100,200,open,4,,12.5,30,s", "row 1.offered_rps", "nothing"),
+    ("no concurrency", "100,200,closed,,,12.5,30,s", "line 2.concurrency", "nothing"),
+    ("no offered rate", "100,200,open,4,,12.5,30,s", "line 2.offered_rps", "nothing"),
     ("short row", "100,200,closed", "line 2", "got 3"),
     ("long row", GOOD + ",7", "line 2", "got 9"),
 ]

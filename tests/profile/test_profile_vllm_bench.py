@@ -5,10 +5,13 @@ import math
 from pathlib import Path
 
 import pytest
+from percentiles import percentile
 
 from planner.errors import InputError
-from planner.profile.formats.vllm_bench import parse
-from planner.profile.importer import import_points
+from planner.profile.fields import Reading
+from planner.profile.formats import vllm_bench
+from planner.profile.importer import sorted_by_load
+from planner.profile.runs import read_runs
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "vllm_bench"
 SUMMARY = {
@@ -52,6 +55,10 @@ DETAILED = {
 }
 
 
+def parse(name: str, text: str) -> Reading:
+    return vllm_bench.parse({name: text})[0]
+
+
 def text_of(run: dict, **changes: object) -> str:
     return json.dumps({**run, **changes})
 
@@ -59,15 +66,6 @@ def text_of(run: dict, **changes: object) -> str:
 def fixture(name: str) -> tuple[str, dict]:
     text = (FIXTURES / name).read_text(encoding="utf-8")
     return text, json.loads(text)
-
-
-def percentile(values: list[float], percent: float) -> float:
-    """Linear between order statistics, written out instead of asked of numpy."""
-    ranked = sorted(values)
-    place = (len(ranked) - 1) * percent / 100
-    low = math.floor(place)
-    high = min(low + 1, len(ranked) - 1)
-    return ranked[low] + (place - low) * (ranked[high] - ranked[low])
 
 
 @pytest.mark.parametrize("name", ["conc1.json", "conc8.json", "rate2.json", "rate24.json"])
@@ -104,17 +102,20 @@ def test_real_file_against_its_requests_and_its_own_summary(name):
 
 def test_real_files_in_order_of_load_with_what_they_served():
     names = ["rate24.json", "rate2.json", "conc8.json", "conc1.json"]
-    result = import_points({name: fixture(name)[0] for name in names})
-    modes = [(p.mode, p.concurrency, p.offered_rps) for p in result.points]
+    runs = read_runs({name: fixture(name)[0] for name in names}).runs
+    points = sorted_by_load([point for run in runs for point in run.reading.points])
+    modes = [(p.mode, p.concurrency, p.offered_rps) for p in points]
     assert modes == [
         ("closed", 1, None),
         ("closed", 8, None),
         ("open", None, 2),
         ("open", None, 24),
     ]
-    assert (result.model_id, result.engine) == ("tiny", None)
-    assert [note.split(":")[0] for note in result.notes] == ["rate24.json"]
-    assert "10.8 of 24 offered requests/s: overloaded" in result.notes[0]
+    served = {(r.reading.model_id, r.reading.engine, r.reading.gpu) for r in runs}
+    assert served == {("tiny", None, "cpu")}
+    notes = [note for run in runs for note in run.reading.notes]
+    assert [note.split(":")[0] for note in notes] == ["rate24.json"]
+    assert "10.8 of 24 offered requests/s: overloaded" in notes[0]
 
 
 def test_lists_without_latencies_take_first_token_plus_gaps():
@@ -222,8 +223,7 @@ def test_open_run_notes_overload_cap_and_burstiness():
 def test_appended_runs_become_one_point_each_with_equal_loads_kept():
     runs = [text_of(SUMMARY), text_of(SUMMARY, max_concurrency=8), text_of(SUMMARY)]
     for text in ("\n".join(runs), "\r\n".join(runs) + "\r\n", "\ufeff" + "\n\n".join(runs)):
-        result = import_points({"all.json": text})
-        assert [point.concurrency for point in result.points] == [8, 16, 16]
+        assert [point.concurrency for point in parse("all.json", text).points] == [16, 8, 16]
 
 
 def test_pretty_printed_runs_one_after_the_other():
@@ -236,6 +236,45 @@ def test_throughput_alone_is_kept_with_a_note():
     reading = parse("a.json", text_of(bare))
     assert reading.points[0].output_tokens_per_s == 800
     assert "no latency figure" in reading.notes[0]
+
+
+def test_metadata_may_name_engine_gpu_and_tensor_parallel():
+    said = {"engine": "SGLang", "engine_version": "0.5", "gpu_type": "H100", "tp": "4"}
+    reading = parse("a.json", text_of(SUMMARY, **said))
+    assert (reading.engine, reading.engine_version) == ("sglang", "0.5")
+    assert (reading.gpu, reading.tensor_parallel) == ("H100", 4)
+
+
+@pytest.mark.parametrize("said", ["four", "0", "-1", "99999", "", 4, None, "4.0"])
+def test_a_tensor_parallel_that_is_no_count_is_not_guessed(said):
+    assert parse("a.json", text_of(SUMMARY, tp=said)).tensor_parallel is None
+
+
+def test_runs_on_two_widths_in_one_file_are_refused():
+    with pytest.raises(InputError, match="4 x h100"):
+        parse("a.json", "".join(text_of(SUMMARY, gpu="h100", tp=tp) for tp in ("2", "4")))
+
+
+def test_own_files_are_recognised_also_when_keys_are_lost():
+    text, run = fixture("rate2.json")
+    assert vllm_bench.recognises("a.json", text)
+    few = {key: run[key] for key in ("model_id", "duration", "completed", "request_rate")}
+    assert vllm_bench.recognises("a.json", "\ufeff\n" + json.dumps(few))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model_id": "m", "duration": 1, "completed": 2}',
+        json.dumps({**SUMMARY, "mean_e2e_latency_ms": 1.0}),  # SGLang's
+        "model_id,duration,completed,request_rate",
+    ],
+)
+def test_foreign_texts_are_not_recognised(text):
+    assert not vllm_bench.recognises("a.json", text)
 
 
 FAULTS = [

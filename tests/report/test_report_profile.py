@@ -11,7 +11,13 @@ from hand_plan import SMALL
 from planner.latency.fit import fit
 from planner.report.console import make_console
 from planner.report.data import as_data
-from planner.report.profile import ProfileSummary, render_points, render_profile, summarise
+from planner.report.profile import (
+    ProfileSummary,
+    profile_text,
+    render_points,
+    render_profile,
+    summarise,
+)
 from planner.spec.inputs import Inputs
 from planner.spec.pool import CapacityPoint, HostedPrice, Point, Pool, Profile
 
@@ -51,7 +57,7 @@ def test_every_column_of_wide_tables_is_whole() -> None:
 
 def test_measured_points_with_units_and_origin(summary: ProfileSummary) -> None:
     text = text_of(summary)
-    assert "(tokens/s)" in text and "(requests)" in text and text.count("ITL") == 4
+    assert "(tokens/s)" in text and "(requests)" in text and "ITL" in text
     assert text.count("measured     [") == 6  # one origin and source per load level
     assert "ml-energy/leaderboard@0cd52dab" in text
     assert "9010" in text  # output tokens/s at concurrency 255
@@ -63,10 +69,40 @@ def test_the_fit_the_memory_and_the_capacity(summary: ProfileSummary) -> None:
     assert "weights take 15.0 GiB of each GPU" in text  # 8.03e9 parameters of 2 bytes
     assert "e2e: estimated, within +-" in text
     assert "TTFT was not measured" in text
-    (shape,) = summary.capacity
+    shape, *common = summary.capacity
+    assert shape.is_measured_shape and not any(c.is_measured_shape for c in common)
     assert shape.output_tokens == pytest.approx(396.7, abs=0.1)
     # One replica was measured at 9,806 tokens/s with 511 in flight; that is where it saturates.
     assert shape.output_tokens_per_s == pytest.approx(9_806, rel=0.05)
+    by_length = sorted((c.input_tokens, c.max_rps) for c in common)
+    assert [rps for _, rps in by_length] == sorted((c.max_rps for c in common), reverse=True)
+
+
+def test_each_load_is_predicted_from_the_others(summary: ProfileSummary) -> None:
+    lines = text_of(summary).splitlines()
+    start = lines.index("Each load predicted from the others (error, ! outside the 90% band)")
+    rows = [line.split() for line in lines[start + 2 :] if line.startswith("   closed")]
+    assert len(rows) == len({(f.mode, f.load) for f in summary.left_out})
+    (first,) = [
+        f for f in summary.left_out if f.column == "output_tokens_per_s" and f.load == 7.978
+    ]
+    mark = "" if first.within else "!"
+    assert rows[0][3] == f"{100 * (first.predicted.value / first.measured - 1):+.1f}%{mark}"
+    inside = sum(f.predicted.low <= f.measured <= f.predicted.high for f in summary.left_out)
+    assert f"{inside} of {len(summary.left_out)} figures lie in the band" in "\n".join(lines)
+
+
+def test_its_curves_are_drawn(summary: ProfileSummary) -> None:
+    text = text_of(summary)
+    n_points = sum(len(chart.measured) for chart in summary.charts)
+    assert n_points >= 12
+    assert n_points - 3 <= text.count("●") - 1 <= n_points  # the legend has one, two may coincide
+    assert "output tokens/s over requests in flight" in text
+
+
+def test_the_page_says_the_same_without_drawings(summary: ProfileSummary) -> None:
+    text = profile_text(summary)
+    assert "●" not in text and "Each load predicted from the others" in text
 
 
 def test_data_is_json(summary: ProfileSummary) -> None:
