@@ -60,7 +60,7 @@ def points(explored: Explored) -> list[Point]:
 @pytest.fixture(autouse=True)
 def low_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quick effort, smaller still, and without Bayesian optimisation: torch takes seconds."""
-    few = Budget(seeds=2, mobo=10, local=50, focus=40, exact=2, enumerate=150)
+    few = Budget(seeds=2, mobo=10, local=50, focus=40, exact=2, enumerate=150, looks=4)
     monkeypatch.setitem(BUDGETS, "quick", few)
     monkeypatch.setattr("planner.explore.has_torch", lambda: False)
 

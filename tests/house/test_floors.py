@@ -96,7 +96,7 @@ def test_the_package_itself_imports_nothing(found):
 @pytest.mark.parametrize(
     ("packages", "rooms", "at_top"),
     [
-        (HEAVY, {"search"}, False),
+        (HEAVY, {"search", "profile"}, False),
         ({"ortools"}, {"routing", "exact"}, False),
         ({"pandas"}, {"quality", "files"}, False),
         ({"rich"}, {"report", "cli"}, True),
@@ -106,7 +106,8 @@ def test_the_package_itself_imports_nothing(found):
         ({"yaml", "csv"}, {"files"}, True),
         ({"os"}, {"files", "cli"}, True),
         ({"time", "random", "uuid", "secrets"}, {"cli"}, True),
-        ({"socket", "http", "urllib", "requests", "httpx", "aiohttp"}, {"runtime"}, True),
+        ({"socket", "http", "urllib", "requests", "httpx"}, {"runtime"}, True),
+        ({"aiohttp"}, {"runtime", "profile"}, False),
     ],
     ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else None,
 )

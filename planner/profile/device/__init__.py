@@ -1,0 +1,1 @@
+"""Micro-benchmarks of this machine's accelerator: what it reaches, beside its data sheet."""
