@@ -26,11 +26,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.explore import BUDGETS, Effort, Explored
+from planner.latency.moments import ClassMoments
 from planner.objectives import UNSERVED_FACTOR, Evaluation, Objectives
 from planner.settle import Settled
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.base import worst_origin
 from planner.spec.plan import ToMeasure, WorthUnit
+from planner.spec.table import PoolTable
 
 NORMAL_90 = 1.645
 NODE, WEIGHT = float(np.sqrt(3.0)), 1.0 / 6.0  # of the outer worlds
@@ -151,9 +153,26 @@ def to_measure(
                     unit=unit,
                     band_ratio=round(band, 4),
                     origin=worst_origin(*table.origin.values()),
+                    concurrency=_in_flight(objectives, table, p, float(loads[p])),
                 )
             )
     return tuple(sorted(found, key=lambda m: (-m.worth, m.pool)))
+
+
+def _in_flight(objectives: Objectives, table: PoolTable, p: int, load: float) -> float | None:
+    """Returns the requests in flight on a replica of pool p at the plan's load, with the own one.
+
+    Where the plan does not use the pool, at the load that it would have if it did.
+    """
+    case = objectives.case
+    model = case.models[p]
+    if model.law is None:
+        return None
+    classes = ClassMoments.of([row[p] for row in case.workload.shapes])
+    likely = load or (1.0 - case.question.headroom_ratio) * table.max_load
+    mix = classes.mixed(classes.share(table.mix))
+    running = model.chain(mix, np.array([likely]), case.arrival_cv).running[0]
+    return round(float(running) + 1.0, 1)
 
 
 def _candidates(objectives: Objectives, chosen: IntArray, explored: Explored) -> list[_Candidate]:

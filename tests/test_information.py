@@ -67,6 +67,23 @@ def test_the_worth_is_that_of_all_deployments_in_three_worlds(
     assert [m.worth for m in found.values()] == sorted(m.worth for m in found.values())[::-1]
 
 
+def test_the_load_to_measure_at_is_that_of_the_plan(tight: tuple[Objectives, Settled]) -> None:
+    """By Little's law: requests/s of one replica times their time in the engine, and the own one."""
+    objectives, chosen = tight
+    case = objectives.case
+    for found in to_measure(objectives, chosen, enumerated(objectives), "quick"):
+        p = case.space.pool_names.index(found.pool)
+        if chosen.replicas[p] == 0:
+            continue
+        table, load = chosen.tables[p], float(chosen.routing.loads[p])
+        rps = load / float(table.work_s @ table.mix)
+        e2e_ms = float(table.mean_at("e2e", load) @ table.mix)
+        ttft_ms = float(table.mean_at("ttft", load) @ table.mix)
+        assert found.concurrency is not None
+        assert rps * (e2e_ms - ttft_ms) / 1000.0 < found.concurrency
+        assert found.concurrency < rps * e2e_ms / 1000.0 + 2.0
+
+
 def test_what_is_known_exactly_needs_no_measuring(tight: tuple[Objectives, Settled]) -> None:
     objectives, chosen = tight
     sure = tuple(

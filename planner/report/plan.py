@@ -234,12 +234,16 @@ def _measure_first(first: Sequence[ToMeasure]) -> Iterator[RenderableType]:
         return
     unit = {"usd_per_h": "$/h", "quality": "quality", "rate_factor": "x traffic"}[first[0].unit]
     yield heading("What to measure first")
-    made = table(["pool", "its latencies are"], ["known within", f"worth {unit}"])
+    made = table(["pool", "its latencies are"], ["known within", f"worth {unit}", "at in flight"])
     for row in first[:N_TO_MEASURE]:
         worth = f"{row.worth:,.2f}" if row.unit == "usd_per_h" else f"{row.worth:.4f}"
-        made.add_row("", row.pool, row.origin, f"+-{percent(row.band_ratio, 0)}", worth)
+        within = f"+-{percent(row.band_ratio, 0)}"
+        made.add_row("", row.pool, row.origin, within, worth, number(row.concurrency))
     yield made
-    yield indented("worth: what a cautious team saves on average by knowing the pool's true speed")
+    yield indented(
+        "worth: what a cautious team saves on average by knowing the pool's true speed; in flight: "
+        "the load of one replica in this plan, at which to measure (rb profile run --loads)"
+    )
 
 
 def _provenance(plan: Plan) -> Iterator[RenderableType]:

@@ -108,13 +108,14 @@ WorthUnit = Literal["usd_per_h", "quality", "rate_factor"]
 
 
 class ToMeasure(Spec):
-    """What knowing a pool's true speed would be worth to the plan, on average."""
+    """What knowing a pool's true speed would be worth to the plan, and the load that tells it."""
 
     pool: Name
     worth: NonNegative
     unit: WorthUnit
     band_ratio: NonNegative
     origin: Origin
+    concurrency: Positive | None = None  # requests in flight on one replica, as the plan loads it
 
 
 class FrontPoint(Spec):

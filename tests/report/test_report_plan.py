@@ -10,7 +10,7 @@ from hand_plan import BIG, SMALL, hand_plan
 from planner.report.console import make_console
 from planner.report.plan import render_plan
 from planner.spec.inputs import Inputs
-from planner.spec.plan import Bound, DeployedPool, FrontPoint, Plan, Route
+from planner.spec.plan import Bound, DeployedPool, FrontPoint, Plan, Route, ToMeasure
 
 
 def text_of(plan: Plan, width: int = 80) -> str:
@@ -136,6 +136,22 @@ def test_a_proof_is_quoted(demo_plan: Plan) -> None:
     )
     text = " ".join(text_of(demo_plan.model_copy(update={"bound": bound})).split())
     assert "the best possible is 0.714 quality: proved within 2.0%" in text
+
+
+def test_what_to_measure_first_with_its_worth(demo_plan: Plan) -> None:
+    first = [
+        ToMeasure(
+            pool=f"pool-{i}", worth=4.0 / (i + 1), unit="usd_per_h", band_ratio=0.155,
+            origin="estimated", concurrency=None if i else 123.4,
+        )
+        for i in range(5)
+    ]  # fmt: skip
+    text = text_of(demo_plan.model_copy(update={"measure_first": tuple(first)}))
+    part = section(text, "What to measure first")
+    assert row_of(part, "pool-0") == ["pool-0", "estimated", "+-16%", "4.00", "123.4"]
+    assert row_of(part, "pool-2")[-2:] == ["1.33", "-"]
+    assert "pool-3" not in part and "worth $/h" in part
+    assert "What to measure first" not in text_of(demo_plan)
 
 
 def test_the_rate_factor_is_said(demo_inputs: Inputs) -> None:
