@@ -41,6 +41,7 @@ ALLOWED: dict[str, str] = {
     "FrontPoint.quality": "a mean score in [0, 1]",
     "Route.share": "a ratio by definition (§1)",
     "WeightedPool.share": "a ratio by definition (§1)",
+    "ToMeasure.concurrency": "requests in flight, a mean and so no count",
     "ToMeasure.worth": "its unit is the field `unit` beside it",
     "Price.value": "its unit is the field `unit` beside it",
     "Bound.value": "its unit is that of the field `objective` beside it",
