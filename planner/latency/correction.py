@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from planner.latency.model import LatencyModel
+from planner.latency.observation import answered_rps, kept_up, usable
 from planner.latency.pchip import Pchip
 from planner.spec.arrays import FloatArray
 from planner.spec.base import Metric
@@ -23,7 +24,7 @@ MOST = np.log(4.0)
 
 def corrected(model: LatencyModel) -> LatencyModel:
     """Returns the model with its means drawn through the open-loop rows of its profile."""
-    rows = [p for p in model.profile.points if p.mode == "open"]
+    rows = [p for p in model.profile.points if p.mode == "open" and usable(p) and kept_up(p)]
     if not rows:
         return model
     tpot = _curve(model, rows, "tpot")
@@ -35,7 +36,7 @@ def _curve(model: LatencyModel, rows: list[Point], metric: Metric) -> Pchip:
     found: list[tuple[float, float]] = []
     for row in rows:
         measured = row.figure_ms(metric, "mean")
-        rate_rps = row.achieved_rps or row.offered_rps
+        rate_rps = answered_rps(row)
         if measured is None or rate_rps is None or metric in row.estimated:
             continue
         shape = RequestShape(np.array([row.input_tokens]), np.array([row.output_tokens]))

@@ -24,7 +24,14 @@ from planner.latency.loadcurve import LoadCurve, line_above
 from planner.latency.memory import Memory
 from planner.latency.model import LatencyModel
 from planner.latency.moments import MixMoments
-from planner.latency.observation import Observation, design, load_groups, observations
+from planner.latency.observation import (
+    Observation,
+    design,
+    kept_up,
+    load_groups,
+    observations,
+    usable,
+)
 from planner.latency.pchip import Pchip
 from planner.latency.physics import Prior, prior
 from planner.latency.regress import LogProblem, fit_log
@@ -38,6 +45,7 @@ PREFILL_CEILING = 0.8  # prefills never take more of a measured step than this
 TWO_SHAPES = 1.5  # shapes closer than this do not tell the terms of the step law apart
 MAX_ENVELOPE_GAP = 0.05
 FASTER_THAN_POSSIBLE = 0.9  # of the memory roofline: such a row is a mistake
+MOST_SEQS = 2**15  # no replica runs more together; keeps tables small whatever a row claims
 
 
 def fit(profile: Profile) -> LatencyModel:
@@ -48,7 +56,7 @@ def fit(profile: Profile) -> LatencyModel:
     """
     if profile.pool.price is not None:
         return _hosted(profile)
-    rows, n_unused = observations(profile.points)
+    rows, n_unused = observations(profile.points, profile.pool.max_num_seqs)
     steps = [r for r in rows if r.kind != "ttft"]
     if not steps:
         if profile.capacity:
@@ -98,10 +106,10 @@ def left_out_error(rows: Sequence[Observation], guess: Prior) -> FloatArray:
 
     Empty where there is one load only.
     """
-    groups = load_groups([r for r in rows if r.kind != "ttft"])
+    steps = [r for r in rows if r.kind != "ttft"]
+    groups = load_groups(steps)
     if len(groups) < 2:
         return np.zeros(0)
-    steps = [r for r in rows if r.kind != "ttft"]
     firsts = [r for r in rows if r.kind == "ttft"]
     errors = np.zeros(len(steps))
     start = fit_law(rows, guess).theta
@@ -211,12 +219,13 @@ def _convexity_note(model: LatencyModel, moments: MixMoments) -> tuple[str, ...]
 
 
 def _reach(steps: Sequence[Observation], high: float) -> int:
-    """Returns the most sequences relied on: one doubling of what was measured (§8).
+    """Returns the most sequences relied on: one doubling of what ran together (§8).
 
     An open loop at a mean of n has seen batches of about n + 2 sqrt(n).
     """
     opened = max((r.n for r in steps if r.mode == "open"), default=0.0)
-    return int(np.ceil(2.0 * max(high, opened + 2.0 * np.sqrt(opened)) - 1e-9))
+    reach = 2.0 * max(high, opened + 2.0 * np.sqrt(opened))
+    return min(int(np.ceil(reach - 1e-9)), MOST_SEQS)
 
 
 def step_curve(law: StepLaw, rows: Sequence[Observation]) -> LoadCurve:
@@ -230,16 +239,18 @@ def step_curve(law: StepLaw, rows: Sequence[Observation]) -> LoadCurve:
 
 def _bands(profile: Profile, rows: Sequence[Observation], law: StepLaw) -> Bands:
     base = worst_origin(profile.pool.origin, *(p.origin for p in profile.points))
-    opened = [p for p in profile.points if p.mode == "open" and "tpot" not in p.estimated]
+    opened = [p for p in profile.points if p.mode == "open" and usable(p) and kept_up(p)]
     known: dict[Metric, Origin] = {
-        m: "measured" if any(p.figure_ms(m, "mean") for p in opened) else "estimated"
+        m: "measured"
+        if any(p.figure_ms(m, "mean") and m not in p.estimated for p in opened)
+        else "estimated"
         for m in METRICS
     }
     loads = sorted({float(np.log2(r.n)) for r in rows if r.mode == "open" and r.kind != "ttft"})
     return Bands.measured(
         origin={m: worst_origin(base, known[m]) for m in METRICS},
         step=Spread.of(step_curve(law, rows), STEP),
-        first=Spread(tuple(loads)) if known["ttft"] == "measured" else None,
+        first=Spread(tuple(loads)) if loads and known["ttft"] == "measured" else None,
         derived=0.0 if known["tpot"] == "measured" else DERIVED,
         least=_estimate_half_width(profile),
     )

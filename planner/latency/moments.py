@@ -39,10 +39,12 @@ class MixMoments:
 
     @classmethod
     def of_point(cls, input_tokens: float, output_tokens: float) -> MixMoments:
-        """Returns the moments of requests of one fixed shape, as benchmarks send them."""
-        return cls(
-            input_tokens, input_tokens**2, output_tokens, 0.0, input_tokens + output_tokens / 2
-        )
+        """Returns the moments of requests of one fixed shape, as benchmarks send them.
+
+        An answer has at least one token.
+        """
+        output = max(output_tokens, 1.0)
+        return cls(input_tokens, input_tokens**2, output, 0.0, input_tokens + output / 2)
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,21 @@
 
 Every usable figure becomes   time_ms = x . theta   with theta = (A, b, C, D, s, t0):
 
-    closed loop, n and tokens/s   t = 1000 n / X      x = (1, d, k d, (p/o) n, sqrt n, 0)
-    static batch, n and e2e       t = e2e / o         the same x: n prefills, then o steps
-    closed loop, n and TPOT       T                   x = (1, d, k d, (p/o)(n-1), sqrt n, 0)
-    open loop, rate and TPOT      T, N = rate o T     the same x at n = N + 1 (Little's law; a
+    closed loop, N and tokens/s   t = 1000 n / X      x = (1, d, k d, (p/o) n, sqrt n, 0)
+    closed loop, N and E2E        t = (n/N) e2e / o   the same x (Little's law)
+    static batch, N and E2E       t = (n/N) e2e / o   the same x: n prefills, o steps; N/n waves
+    closed loop, N and TPOT       T                   x = (1, d, k d, (p/o)(n-1), sqrt n, 0)
+    open loop, rate and TPOT      T, L = rate o T     the same x at n = L + 1 (Little's law; a
                                                       request sees the others and itself)
-    closed loop, n and E2E        t = e2e / o         x of n and tokens/s (Little's law)
-    open loop, rate and E2E       t = e2e / o         the same x at n = rate e2e + 1
+    open loop, rate and E2E       t = e2e / o         x of tokens/s at n = rate e2e + 1
     TTFT at the lightest load     W                   x = (1.5, 1.5 d, 1.5 k d, p, 1.5 sqrt n, 1)
     TTFT of a static batch        W                   x = (1, d, k d, p n, sqrt n, 1)
 
-d = n (1 - 1/o) sequences decode, k = p + o/2 is the mean context of a decode step. 1.5 steps:
-half a step until the next one starts, and the own first one. TTFT above the
-lightest load is queueing, not step law.
+N requests are in flight, of which n = min(N, max_num_seqs) run together: the rest waits for a
+place. d = n (1 - 1/o) sequences decode, k = p + o/2 is the mean context of a decode step. 1.5
+steps: half a step until the next one starts, and the own first one. TTFT above the lightest load,
+or with more in flight than places, is queueing, not step law; so is the E2E of an open loop in
+which requests wait for a place.
 
 Where only a median was measured it stands for the mean and counts for less: the median TPOT is
 close to the mean, the median E2E is that of a request of median length.
@@ -56,17 +58,26 @@ class Observation:
     statistic: Statistic = "mean"
 
 
-def observations(points: Sequence[Point]) -> tuple[list[Observation], int]:
-    """Returns the usable observations of a profile and the number of rows that gave none."""
+def observations(
+    points: Sequence[Point], max_num_seqs: int | None = None
+) -> tuple[list[Observation], int]:
+    """Returns the usable observations of a profile and the number of rows that gave none.
+
+    Args:
+        points: the rows of points.csv.
+        max_num_seqs: the places of the engine; None: more than requests were ever in flight.
+    """
+    places = float(max_num_seqs or np.inf)
     found: list[Observation] = []
     unused = 0
     for point in points:
-        one = _step(point) if usable(point) else None
+        one = _step(point, places) if usable(point) else None
         if one is None:
             unused += 1
             continue
         found.append(one)
-        first = _first_token(point, one)
+        waits = (point.concurrency or 0.0) > places
+        first = None if waits else _first_token(point, one)
         if first is not None:
             found.append(first)
     return _lightest_ttft(found), unused
@@ -77,6 +88,17 @@ def usable(point: Point) -> bool:
     if not point.n_failed or not point.n_requests:
         return True
     return point.n_failed <= FAILED_RATIO * point.n_requests
+
+
+def kept_up(point: Point) -> bool:
+    """Returns whether an open-loop row is a steady state: the replica answered what came."""
+    rate_rps = answered_rps(point)
+    return rate_rps is not None and rate_rps >= OVERLOADED * (point.offered_rps or rate_rps)
+
+
+def answered_rps(point: Point) -> float | None:
+    """Returns the requests per second that were answered, those that came if nobody counted."""
+    return point.achieved_rps or point.offered_rps
 
 
 def design(rows: Sequence[Observation]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -102,45 +124,47 @@ def load_groups(rows: Sequence[Observation]) -> list[BoolArray]:
     return groups
 
 
-def _step(point: Point) -> Observation | None:
+def _step(point: Point, places: float) -> Observation | None:
     """Returns the observation of the step time in one row, None where there is none."""
     if point.mode == "open":
-        return _open_step(point)
-    n = point.concurrency
-    if n is None:
+        return _open_step(point, places)
+    in_flight = point.concurrency
+    if in_flight is None:
         return None
+    n = min(in_flight, places)
     if point.mode == "batch" and point.e2e_mean_ms is not None:
-        return _total(point, n, point.e2e_mean_ms / point.output_tokens)
+        return _total(point, n, n / in_flight * point.e2e_mean_ms / point.output_tokens)
     tokens_per_s = _output_tokens_per_s(point)
     if tokens_per_s is not None:
         return _total(point, n, 1000.0 * n / tokens_per_s)
-    return _kept_step(point, n)
+    return _kept_step(point, n, in_flight)
 
 
-def _kept_step(point: Point, n: float) -> Observation | None:
+def _kept_step(point: Point, n: float, in_flight: float) -> Observation | None:
     """Returns the observation of a kept concurrency of which only latencies are known."""
     for statistic in _STATISTICS:
         tpot_ms, e2e_ms = _tpot_ms(point, statistic), point.figure_ms("e2e", statistic)
         if tpot_ms is not None:
-            return _decode(point, n - 1.0, tpot_ms, statistic)
+            return _decode(point, n, tpot_ms, statistic)
         if e2e_ms is not None:
-            return _total(point, n, e2e_ms / point.output_tokens, statistic)
+            return _total(point, n, n / in_flight * e2e_ms / point.output_tokens, statistic)
     return None
 
 
-def _open_step(point: Point) -> Observation | None:
-    rate_rps = point.achieved_rps or point.offered_rps
+def _open_step(point: Point, places: float) -> Observation | None:
+    """Returns the observation of the step time in an open-loop row, None where there is none."""
+    rate_rps = answered_rps(point)
     if rate_rps is None:
         return None
-    overloaded = rate_rps < OVERLOADED * (point.offered_rps or rate_rps)
     for statistic in _STATISTICS:
         tpot_ms, e2e_ms = _tpot_ms(point, statistic), point.figure_ms("e2e", statistic)
         if tpot_ms is not None:
             others = rate_rps / 1000.0 * point.output_tokens * tpot_ms
-            return _decode(point, others, tpot_ms, statistic)
-        if e2e_ms is not None and not overloaded:
+            return _decode(point, min(others + 1.0, places), tpot_ms, statistic)
+        if e2e_ms is not None and kept_up(point):
             n = rate_rps / 1000.0 * e2e_ms + 1.0
-            return _total(point, n, e2e_ms / point.output_tokens, statistic)
+            if n <= places:
+                return _total(point, n, e2e_ms / point.output_tokens, statistic)
     return None
 
 
@@ -171,10 +195,9 @@ def _total(point: Point, n: float, time_ms: float, statistic: Statistic = "mean"
     return Observation("throughput", point.mode, n, time_ms, x, moments, scale, statistic)
 
 
-def _decode(point: Point, others: float, time_ms: float, statistic: Statistic) -> Observation:
-    n = others + 1.0
+def _decode(point: Point, n: float, time_ms: float, statistic: Statistic) -> Observation:
     moments = MixMoments.of_point(point.input_tokens, point.output_tokens)
-    prefill = point.input_tokens / point.output_tokens * max(others, 0.0)
+    prefill = point.input_tokens / point.output_tokens * max(n - 1.0, 0.0)
     x = _decode_weights(n, moments, prefill)
     scale = SCALE["tpot"] if statistic == "mean" else MEDIAN_TPOT_SCALE
     return Observation("tpot", point.mode, n, time_ms, x, moments, scale, statistic)

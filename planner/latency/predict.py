@@ -1,15 +1,19 @@
 """What a measurement would read at a load that nobody measured.
 
 Notation
-    n        requests kept running: the concurrency of a closed loop, the size of a batch
+    N        requests kept in flight: the concurrency of a closed loop, the size of a batch
+    n        those of them that run: min(N, max_num_seqs)
     g, T     decode step and time per token of the smooth step law at n                    ms
     D, t0    its prefill time per prompt token, and its time per request                   ms
     p, o     prompt and output tokens of the request
     u        share of the time that prefills take: D p n/(o T)
+    Q        wait for a place: (N/n - 1) o T, with T of the law through the measured loads   ms
 
 Program (closed loop; in brackets where a batch differs)
-    base     n/throughput T, E2E o T, TPOT g + D (p/o)(n-1) [g], TTFT 1.5 g/(1-u) + D p + t0
-             [g + D p n + t0]; percentiles have the base of their mean, ITL that of TPOT
+    base     N/throughput T + Q/o, E2E o T + Q, TPOT g + D (p/o)(n-1) [g], TTFT 1.5 g/(1-u) + D p
+             + t0 + Q [g + D p n + t0 + Q/2]; percentiles have the base of their mean, ITL that of
+             TPOT. (A closed loop of N answers n/(o T) requests per ms whatever N - n is, so each
+             comes back after N o T/n; a batch of N runs in N/n waves.)
     figure   of one that the profile has in this mode: the curve through its measured loads, led
              by its base (loadcurve.py), with the band of these loads (bands.py)
     rest     means that nobody measured are those of the step law, with a wider band;
@@ -18,7 +22,7 @@ Program (closed loop; in brackets where a batch differs)
 Open loop: the table of the queueing model; for a figure that the profile has, the curve through
 its measured rates with the table as its base, above them the table.
 
-Nothing is said beyond one doubling of the largest measured load (§8).
+Nothing is said beyond one doubling of the most requests that ran together in a measurement (§8).
 """
 
 from __future__ import annotations
@@ -30,10 +34,10 @@ from typing import Literal
 import numpy as np
 
 from planner.latency.bands import DERIVED, PHYSICS_TTFT, STEP, Family, Spread
-from planner.latency.loadcurve import SAME_LOAD, LoadCurve
+from planner.latency.loadcurve import SAME_LOAD, Full, LoadCurve
 from planner.latency.model import LatencyModel
 from planner.latency.moments import MixMoments
-from planner.latency.observation import OVERLOADED, usable
+from planner.latency.observation import answered_rps, kept_up, usable
 from planner.latency.pchip import Pchip
 from planner.latency.steplaw import StepLaw
 from planner.spec.base import METRICS, STATISTICS, Metric, tail_ratio
@@ -41,9 +45,10 @@ from planner.spec.pool import Point
 from planner.spec.table import PoolTable, quantile_ms
 from planner.spec.workload import RequestShape
 
-FURTHEST = 2.0  # times the largest measured load
+FURTHEST = 2.0 * SAME_LOAD  # times the largest measured load: a doubling, give or take
 SAME_SHAPE = 1.5  # input and output tokens within this ratio are one request shape
 FEW_LOADS = 3  # below this, other request shapes help
+MOST_BUSY = 0.95  # with prefills, so that TTFT stays finite
 
 FAMILIES: dict[str, Family] = {
     "output_tokens_per_s": "throughput",
@@ -85,6 +90,9 @@ class Figure:
 def figures(model: LatencyModel, at: Condition) -> dict[str, Figure]:
     """Returns what a measurement would read, by the columns of points.csv.
 
+    Requests are taken as equally long: percentiles that nobody measured in an open loop are those
+    of the queue and the batch, not of the lengths.
+
     Empty where the model can say nothing: more than a doubling beyond what was measured, or a
     pool of which only the capacity is known.
     """
@@ -102,20 +110,20 @@ def load_curve(model: LatencyModel, at: Condition, column: str) -> LoadCurve | N
     """
     if model.law is None or at.mode == "open":
         return None
-    return _curve(replace(model.law, residual=Pchip()), _rows(model, at), column, at)
+    return _curve(model, replace(model.law, residual=Pchip()), column, at)
 
 
 def _kept(model: LatencyModel, law: StepLaw, at: Condition) -> dict[str, Figure]:
     """Returns the figures at a kept concurrency: closed loop or batch."""
-    _, high = model.measured_concurrency
-    if at.load > FURTHEST * high * (1 + 1e-9):
+    n = min(at.load, _places(model))
+    if n > FURTHEST * model.measured_concurrency[1]:
         return {}
-    smooth, rows = replace(law, residual=Pchip()), _rows(model, at)
-    full, base = _bases(law, at), _bases(smooth, at)
+    smooth = replace(law, residual=Pchip())
+    full, base = _bases(model, law, at), _bases(model, smooth, at)
     found: dict[str, Figure] = {}
     for column in FIGURES:
-        curve = _curve(smooth, rows, column, at)
-        if curve is not None and at.load <= FURTHEST * np.exp(curve.x[-1]) * SAME_LOAD:
+        curve = _curve(model, smooth, column, at)
+        if curve is not None and n <= FURTHEST * np.exp(curve.x[-1]):
             found[column] = _measured(model, base, curve, column, at)
         elif column in MEANS:
             found[column] = _derived(model, full, column, at)
@@ -128,27 +136,33 @@ def _measured(
     x = float(np.log(at.load))
     time = float(np.exp(curve.at(x, float(np.log(base[root_of(column)])))))
     family = family_of(column)
-    own = float(Spread.of(curve, family).half_width(family, np.array([at.load]))[0])
+    # What a queue adds follows from the throughput: it is as sure as that.
+    load = min(at.load, max(_places(model), float(np.exp(curve.x[-1]))))
+    own = float(Spread.of(curve, family).half_width(family, np.array([load]))[0])
     half = max(own, model.bands.least)
-    return _figure(_value(time, column, at), half, _outside(x, curve.x[0], curve.x[-1]))
+    return _figure(_inverse(time, column, at), half, _outside(x, curve.x[0], curve.x[-1]))
 
 
 def _derived(model: LatencyModel, base: Mapping[str, float], column: str, at: Condition) -> Figure:
     """Returns a mean that nobody measured in this mode."""
     assert model.bands.step is not None
-    half = float(model.bands.step.half_width(STEP, np.array([at.load]))[0])
+    n = min(at.load, _places(model))
+    half = float(model.bands.step.half_width(STEP, np.array([n]))[0])
     extra = PHYSICS_TTFT if root_of(column) == "ttft" else DERIVED
     low, high = np.log(model.measured_concurrency)
-    value = _value(base[root_of(column)], column, at)
     wide = max(float(np.hypot(half, extra)), model.bands.least)
-    return _figure(value, wide, _outside(float(np.log(at.load)), low, high))
+    value = _inverse(base[root_of(column)], column, at)
+    return _figure(value, wide, _outside(float(np.log(n)), low, high))
 
 
-def _value(time: float, column: str, at: Condition) -> float:
-    """Returns the figure in the unit of its column, from its time."""
-    if column == "output_tokens_per_s":
-        return 1000.0 * at.load / time
-    return 1000.0 * at.load / time if column == "achieved_rps" else time
+def _inverse(value: float, column: str, at: Condition) -> float:
+    """Returns the figure of a time, or the time of a figure: a rate is concurrency / time."""
+    return value if column.endswith("_ms") else 1000.0 * at.load / value
+
+
+def _places(model: LatencyModel) -> float:
+    """Returns the requests that may run together, as far as the pool says so."""
+    return float(model.profile.pool.max_num_seqs or np.inf)
 
 
 def _outside(x: float, low: float, high: float) -> bool:
@@ -160,21 +174,29 @@ def _rows(model: LatencyModel, at: Condition) -> list[Point]:
     return [p for p in model.profile.points if p.mode == at.mode and usable(p)]
 
 
-def _curve(law: StepLaw, rows: Sequence[Point], column: str, at: Condition) -> LoadCurve | None:
+def _curve(model: LatencyModel, law: StepLaw, column: str, at: Condition) -> LoadCurve | None:
     """Returns the measured loads of one figure, None where there is none."""
-    near = _nearest_shape([p for p in rows if getattr(p, column) and p.concurrency], at)
+    rows = [p for p in _rows(model, at) if getattr(p, column) and p.concurrency]
+    near = _nearest_shape(rows, at)
     if not near:
         return None
     root = root_of(column)
+
+    def log_base(condition: Condition) -> float:
+        return float(np.log(_bases(model, law, condition)[root]))
+
     loads = [p.concurrency or 0.0 for p in near]
     ratio, base = [], []
     for point, load in zip(near, loads, strict=True):
         own = Condition(at.mode, point.input_tokens, point.output_tokens, load)
-        asked = replace(at, load=load)
-        time = _value(getattr(point, column), column, own)
-        ratio.append(float(np.log(time / _bases(law, own)[root])))
-        base.append(float(np.log(_bases(law, asked)[root])))
-    return LoadCurve.of(loads, ratio, base)
+        time = _inverse(getattr(point, column), column, own)
+        ratio.append(float(np.log(time)) - log_base(own))
+        base.append(log_base(replace(at, load=load)))
+    places = _places(model)
+    full = None
+    if np.isfinite(places):
+        full = Full(float(np.log(places)), log_base(replace(at, load=places)))
+    return LoadCurve.of(loads, ratio, base, full)
 
 
 def _nearest_shape(rows: Sequence[Point], at: Condition) -> list[Point]:
@@ -184,38 +206,43 @@ def _nearest_shape(rows: Sequence[Point], at: Condition) -> list[Point]:
     """
     if not rows:
         return []
-    distance = [_shape_distance(p, at) for p in rows]
+    distance = [shape_distance(p, at) for p in rows]
     nearest = min(distance) + float(np.log(SAME_SHAPE))
     near = [p for p, d in zip(rows, distance, strict=True) if d <= nearest]
     return near if len({p.concurrency or p.offered_rps for p in near}) >= FEW_LOADS else list(rows)
 
 
-def _shape_distance(point: Point, at: Condition) -> float:
-    prompt = abs(np.log(point.input_tokens / at.input_tokens))
-    output = abs(np.log(point.output_tokens / at.output_tokens))
+def shape_distance(one: Point, other: Point | Condition) -> float:
+    """Returns the log ratio of the prompt or of the output tokens, whichever differs more."""
+    prompt = abs(np.log(one.input_tokens / other.input_tokens))
+    output = abs(np.log(one.output_tokens / other.output_tokens))
     return float(max(prompt, output))
 
 
-def _bases(law: StepLaw, at: Condition) -> dict[str, float]:
+def _bases(model: LatencyModel, law: StepLaw, at: Condition) -> dict[str, float]:
     """Returns the base of every root of a figure in ms; of a rate, concurrency / rate."""
-    n, p, o = at.load, at.input_tokens, max(at.output_tokens, 1.0)
-    mix = MixMoments.of_point(p, max(o, 1.0 + 1e-9))
+    assert model.law is not None
+    p, o = at.input_tokens, max(at.output_tokens, 1.0)
+    mix = MixMoments.of_point(p, o)
+    n = min(at.load, _places(model))
     at_n = np.array([n])
     step, token = float(law.decode_ms(at_n, mix)[0]), float(law.token_ms(at_n, mix)[0])
+    waiting = (at.load / n - 1.0) * float(model.law.token_ms(at_n, mix)[0])
     prefill = law.prompt_token_ms * p
     if at.mode == "batch":
-        first, each = step + prefill * n + law.request_ms, step
+        first = step + prefill * n + law.request_ms + 0.5 * o * waiting
+        each = step
     else:
-        busy = min(prefill / o * n / token, 0.95)
-        first = 1.5 * step / (1.0 - busy) + prefill + law.request_ms
+        busy = min(prefill / o * n / token, MOST_BUSY)
+        first = 1.5 * step / (1.0 - busy) + prefill + law.request_ms + o * waiting
         each = step + prefill / o * max(n - 1.0, 0.0)
     return {
-        "output_tokens_per_s": token,
-        "achieved_rps": o * token,
+        "output_tokens_per_s": token + waiting,
+        "achieved_rps": o * (token + waiting),
         "ttft": first,
         "tpot": each,
         "itl": each,
-        "e2e": o * token,
+        "e2e": o * (token + waiting),
     }
 
 
@@ -305,8 +332,8 @@ class _OpenRow:
 def _open_rows(model: LatencyModel, table: PoolTable, at: Condition) -> list[_OpenRow]:
     """Returns the usable rows of the nearest request shape that lie within the tables."""
     found: list[_OpenRow] = []
-    for point in _nearest_shape([p for p in _rows(model, at) if _kept_up(p)], at):
-        rate = _rate(point)
+    for point in _nearest_shape([p for p in _rows(model, at) if kept_up(p)], at):
+        rate = answered_rps(point) or 0.0
         own = replace(at, input_tokens=point.input_tokens, output_tokens=point.output_tokens)
         told = _told(table if own == at else _table(model, own), rate)
         asked = _told(table, rate)
@@ -329,19 +356,6 @@ def _told(table: PoolTable, rate_rps: float) -> dict[str, float]:
     """Returns what the table says at an arrival rate; empty above its largest load."""
     load = rate_rps * float(table.work_s[0])
     return _of_table(table, load) if load <= table.max_load else {}
-
-
-def _rate(point: Point) -> float:
-    rate_rps = point.achieved_rps or point.offered_rps
-    assert rate_rps is not None
-    return rate_rps
-
-
-def _kept_up(point: Point) -> bool:
-    """Returns whether an open-loop row is a steady state: the replica answered what came."""
-    if point.achieved_rps is None and point.offered_rps is None:
-        return False
-    return _rate(point) >= OVERLOADED * (point.offered_rps or _rate(point))
 
 
 def _metric(column: str) -> Metric:

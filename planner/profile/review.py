@@ -10,22 +10,26 @@ import numpy as np
 
 from planner.errors import FitError
 from planner.latency.fit import fit
+from planner.latency.loadcurve import SAME_LOAD
 from planner.latency.model import LatencyModel
-from planner.latency.predict import Condition, Figure, figures
+from planner.latency.observation import answered_rps
+from planner.latency.predict import (
+    FIGURES,
+    SAME_SHAPE,
+    Condition,
+    Figure,
+    figures,
+    shape_distance,
+)
 from planner.spec.arrays import FloatArray
-from planner.spec.base import STATISTICS
 from planner.spec.pool import Point, Profile
 
 Mode = Literal["open", "closed", "batch"]
 
-SAME_LOAD = 1.1  # loads within 10 % are one load
-SAME_SHAPE = 1.5
 N_CURVE = 60
 BEYOND = 1.5  # how far a curve is drawn beyond the measured loads
-COLUMNS = (
-    "output_tokens_per_s",
-    *(f"{metric}_{s}_ms" for metric in ("ttft", "tpot", "itl", "e2e") for s in STATISTICS),
-)
+# Requests per second are tokens per second over again.
+_COLUMNS = tuple(column for column in FIGURES if column != "achieved_rps")
 # Of each group the first that was measured is drawn.
 _DRAWN = (
     ("output_tokens_per_s",),
@@ -74,7 +78,7 @@ class Chart:
 def load_of(point: Point) -> float | None:
     """Returns the load of a point: requests in flight, or requests/s of an open loop."""
     if point.mode == "open":
-        return point.achieved_rps or point.offered_rps
+        return answered_rps(point)
     return point.concurrency
 
 
@@ -108,7 +112,7 @@ def charts(model: LatencyModel) -> tuple[Chart, ...]:
         shape = _commonest_shape(points)
         if shape is None:
             continue
-        alike = [p for p in points if _distance(p, shape) <= np.log(SAME_SHAPE)]
+        alike = [p for p in points if shape_distance(p, shape) <= np.log(SAME_SHAPE)]
         for columns in _DRAWN:
             column = next((c for c in columns if any(getattr(p, c) for p in alike)), None)
             chart = None if column is None else _chart(model, shape, alike, column)
@@ -121,7 +125,7 @@ def _compared(model: LatencyModel, point: Point) -> Iterator[LeftOut]:
     if at is None:
         return
     predicted = figures(model, at)
-    for column in COLUMNS:
+    for column in _COLUMNS:
         measured = getattr(point, column)
         if measured is not None and column in predicted:
             yield LeftOut(at.load, point.mode, column, measured, predicted[column])
@@ -148,13 +152,9 @@ def _load_groups(points: Sequence[Point]) -> list[list[Point]]:
 def _commonest_shape(points: Sequence[Point]) -> Point | None:
     """Returns the point whose request shape most points share, the first of equals."""
     limit = np.log(SAME_SHAPE)
-    return max(points, key=lambda p: sum(_distance(q, p) <= limit for q in points), default=None)
-
-
-def _distance(point: Point, other: Point) -> float:
-    prompt = abs(np.log(point.input_tokens / other.input_tokens))
-    output = abs(np.log(point.output_tokens / other.output_tokens))
-    return float(max(prompt, output))
+    return max(
+        points, key=lambda p: sum(shape_distance(q, p) <= limit for q in points), default=None
+    )
 
 
 def _chart(model: LatencyModel, shape: Point, points: Sequence[Point], column: str) -> Chart | None:

@@ -102,7 +102,8 @@ class PoolFacts:
         if profile.gpu is None or profile.facts is None:
             return None
         bare = cls(profile.pool, profile.gpu, profile.facts)
-        rows, _ = observations([p for p in profile.points if p.origin == "measured"])
+        measured = [p for p in profile.points if p.origin == "measured"]
+        rows, _ = observations(measured, profile.pool.max_num_seqs)
         least = FASTER_THAN_POSSIBLE * bare.roofline_ms
         kept = tuple(r for r in rows if r.kind == "ttft" or r.time_ms >= least)
         return cls(bare.pool, bare.gpu, bare.facts, kept) if any(_steps(kept)) else None

@@ -88,7 +88,8 @@ def test_one_doubling_beyond_is_a_straight_line_and_further_is_refused():
     e2e = {n: figures(model, at(n))["e2e_mean_ms"].value for n in (16, 64, 96)}
     line = e2e[64] + (e2e[64] - e2e[16]) / 48 * 32
     assert e2e[96] == pytest.approx(line, rel=1e-9)
-    assert figures(model, at(129)) == {}
+    # Loads within 10 % are one load: a benchmark asked for 128 may have kept 140 in flight.
+    assert figures(model, at(140)) and figures(model, at(142)) == {}
 
 
 def test_bands_widen_with_the_distance_to_measured_loads():
