@@ -172,7 +172,7 @@ def _cautions(objectives: Objectives, chosen: Settled) -> list[str]:
     used = [p for p, n in zip(objectives.case.pools, chosen.replicas, strict=True) if n > 0]
     guessed = [p.name for p in used if p.pool.origin in ("estimated", "assumed")]
     if guessed:
-        found.append(f"uses pools that nobody measured: {', '.join(guessed)}")
+        found.append(f"figures of these pools are estimated or assumed: {', '.join(guessed)}")
     beyond = [n for n, e in zip(names, chosen.score.extrapolated, strict=True) if e]
     if beyond:
         found.append(f"outside the measured loads: {', '.join(beyond)} (band widened)")

@@ -282,3 +282,17 @@ def test_what_is_proved_is_said(base: Objectives, objective: Any, words: str) ->
     sentences = said(base, settle(base, z(1, 1)), bound)
     assert any(s.startswith(words) and "within 5.0%" in s for s in sentences)
     assert not matches(r"no plan", said(base, settle(base, z(1, 1))))
+
+
+def test_pools_whose_figures_nobody_measured_are_named(base: Objectives) -> None:
+    settled = settle(base, z(1, 1))
+    assert not matches("estimated or assumed", said(base, settled))
+    guessed = replace(
+        base.case.pools[0], pool=base.case.pools[0].pool.model_copy(update={"origin": "estimated"})
+    )
+    case = replace(base.case, pools=(guessed, *base.case.pools[1:]))
+    (found,) = matches(
+        r"figures of these pools are estimated or assumed: (.*)",
+        said(replace(base, case=case), settled),
+    )
+    assert found.group(1) == LARGE_POOL

@@ -234,11 +234,12 @@ def _measure_first(first: Sequence[ToMeasure]) -> Iterator[RenderableType]:
         return
     unit = {"usd_per_h": "$/h", "quality": "quality", "rate_factor": "x traffic"}[first[0].unit]
     yield heading("What to measure first")
-    made = table(["pool", "its latencies are"], ["known within", f"worth {unit}", "at in flight"])
+    made = table(["pool", "latencies"], ["known within", f"worth {unit}", "in flight"])
     for row in first[:N_TO_MEASURE]:
         worth = f"{row.worth:,.2f}" if row.unit == "usd_per_h" else f"{row.worth:.4f}"
         within = f"+-{percent(row.band_ratio, 0)}"
-        made.add_row("", row.pool, row.origin, within, worth, number(row.concurrency))
+        load = "-" if row.concurrency is None else f"{max(row.concurrency, 1.0):.0f}"
+        made.add_row("", row.pool, row.origin, within, worth, load)
     yield made
     yield indented(
         "worth: what a cautious team saves on average by knowing the pool's true speed; in flight: "

@@ -148,7 +148,7 @@ def test_what_to_measure_first_with_its_worth(demo_plan: Plan) -> None:
     ]  # fmt: skip
     text = text_of(demo_plan.model_copy(update={"measure_first": tuple(first)}))
     part = section(text, "What to measure first")
-    assert row_of(part, "pool-0") == ["pool-0", "estimated", "+-16%", "4.00", "123.4"]
+    assert row_of(part, "pool-0") == ["pool-0", "estimated", "+-16%", "4.00", "123"]
     assert row_of(part, "pool-2")[-2:] == ["1.33", "-"]
     assert "pool-3" not in part and "worth $/h" in part
     assert "What to measure first" not in text_of(demo_plan)
