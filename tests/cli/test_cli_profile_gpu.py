@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from hand_plan import ROOT
 from shell import Run
@@ -17,6 +16,8 @@ from shell import Run
 from planner.profile.device import entry, machine
 from planner.profile.device.clock import HostClock
 from planner.profile.device.plan import CPU_QUICK
+
+torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,15 @@
 """The CUDA clock on a made-up CUDA: order of events, blocks long enough, time per run."""
 
 import contextlib
+from importlib.util import find_spec
 
 import pytest
 
 from planner.profile.device.clock import CudaClock, HostClock, clock_for
 from planner.profile.device.measure import Result
 from planner.profile.device.plan import Launch
+
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
 
 class FakeCuda:
@@ -108,6 +111,7 @@ def test_a_run_longer_than_a_block_is_replayed_once_per_block():
     assert cuda.log.count("replay") == 2 + 1 + 3
 
 
+@needs_torch
 def test_the_host_clock_repeats():
     calls = []
     times_s = HostClock(1.0).device_s(lambda: calls.append(1))
@@ -115,12 +119,14 @@ def test_the_host_clock_repeats():
     assert len(calls) > len(times_s)  # blocks of many
 
 
+@needs_torch
 def test_the_host_clock_takes_another_clock():
     ticks = iter(range(10**9))
     times_s = HostClock(1.0, lambda: float(next(ticks))).device_s(lambda: None)
     assert min(times_s) == max(times_s) <= 1.0  # one tick per block
 
 
+@needs_torch
 def test_a_processor_has_the_host_clock():
     assert clock_for(False, True) == HostClock(0.2)
     assert clock_for(True, False).n_repeats > clock_for(True, True).n_repeats

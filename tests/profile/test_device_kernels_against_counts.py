@@ -1,12 +1,13 @@
 """Kernels do what the plan says: operations counted by torch, attention checked term by term."""
 
 import pytest
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from planner.profile.device.kernels import attend, build, launches, random
 from planner.profile.device.plan import DecodeAttention, Gemm, PrefillAttention, Stream
+
+torch = pytest.importorskip("torch")
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bfloat16", "fp16"])

@@ -6,12 +6,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-import torch
 from device_cases import H200
 
 from planner.errors import InputError, MissingExtra
 from planner.profile.device import machine as machines
 from planner.profile.device.machine import entry_name, find
+
+torch = pytest.importorskip("torch")
 
 FACTS = {
     "name": "NVIDIA H200",

@@ -15,6 +15,8 @@ from planner.profile.device.model_step import make_weights, n_layers_that_fit, s
 from planner.profile.device.plan import CPU_QUICK, Gemm, sizes_for, trials
 from planner.profile.device.predict import StepShape
 
+pytest.importorskip("torch")
+
 TINY = StepShape(128, 4, 2, 32, 256, 4, 512)
 
 
