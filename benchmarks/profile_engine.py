@@ -205,7 +205,7 @@ class Repeat:
 
 
 def repeat(url: str, model: str, number: int, sweep: Sequence[int] = SWEEP) -> Repeat:
-    _, _, first, _ = by_rb(url, model, 2.0, (1.0,))  # learns how long words are
+    _, _, first, _ = by_rb(url, model, COMPARED_S, (1.0,))  # learns how long words are
 
     def prompts(k: int, like: Stopwatch) -> PromptSource:
         assert like.found is not None

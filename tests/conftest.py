@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import pytest
 from hand_plan import ROOT, hand_plan
 
@@ -14,6 +17,24 @@ from planner.spec.plan import Plan
 def demo_inputs() -> Inputs:
     """Returns the inputs of plans/demo; frozen, so that tests may share them."""
     return read_inputs(ROOT / "plans" / "demo", ROOT / "profiles")
+
+
+@pytest.fixture(scope="module")
+def short_levels() -> Iterator[None]:
+    """Makes the levels of a profile run end after a few answers, whatever their noise.
+
+    So a run is short on an idle machine, and its time budget can be long enough for a busy one.
+    """
+    from planner.profile.load import driver, runner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "PROGRESS_S", 0.1)
+        patch.setattr(runner, "LOOK_S", 0.1)
+        patch.setattr(runner, "SILENT_S", 0.5)
+        patch.setattr(runner, "NOISE_RATIO", math.inf)
+        patch.setattr(runner, "WANTED_ALONE", 20)
+        patch.setattr(runner, "WANTED_ANSWERS", 40)
+        yield
 
 
 @pytest.fixture(scope="session")

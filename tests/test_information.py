@@ -68,7 +68,7 @@ def test_the_worth_is_that_of_all_deployments_in_three_worlds(
 
 
 def test_the_load_to_measure_at_is_that_of_the_plan(tight: tuple[Objectives, Settled]) -> None:
-    """By Little's law: requests/s of one replica times their time in the engine, and the own one."""
+    """By Little's law: requests/s of a replica times their time in the engine, and the own one."""
     objectives, chosen = tight
     case = objectives.case
     for found in to_measure(objectives, chosen, enumerated(objectives), "quick"):

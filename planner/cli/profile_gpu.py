@@ -94,10 +94,12 @@ def _tell(gpu: Gpu, written: Path | None, notes: Sequence[str], *, json: bool, q
         typer.echo(canonical_json(as_data(data)), nl=False)
     elif not quiet:
         render_device(gpu, make_console())
+    if quiet:
+        return
     for note in notes:
         typer.echo(f"note: {note}", err=True)
-    if written is not None and not quiet:
-        typer.echo(f"wrote {written}: {gpu.name}", err=True)
+    if written is not None:
+        typer.echo(f"wrote {written.as_posix()}: {gpu.name}", err=True)
 
 
 def _memory_gib() -> float:

@@ -102,6 +102,11 @@ class _Where:
     settings: RunSettings
     session: SessionSettings
 
+    @property
+    def folder(self) -> str:
+        """Returns the pool's folder."""
+        return (self.profiles / self.name).as_posix()
+
     def kept(self, restart: bool) -> tuple[Measured, ...]:
         """Returns what an earlier call has measured, nothing when all is to be measured anew."""
         from planner.files.profile_run import read_run
@@ -129,12 +134,13 @@ class _Where:
 
     def tell(self, result: RunResult, json: bool, quiet: bool) -> None:
         """Shows what the run has found; exit 1 where the error band is too wide."""
-        from planner.files.profile_out import read_existing
+        from planner.files.profile_out import read_existing, unknown_facts
         from planner.files.write import canonical_json
         from planner.profile.load.pool import measured_pool
         from planner.profile.load.ramp import saturation
         from planner.profile.load.session import error_band_ratio
         from planner.report.console import make_console
+        from planner.report.figures import count
         from planner.report.run import RunSummary, render_run, run_data
 
         there = read_existing(self.profiles, [self.name])
@@ -150,6 +156,12 @@ class _Where:
             typer.echo(canonical_json(run_data(summary)), nl=False)
         elif not quiet:
             render_run(summary, make_console())
+        if not quiet:
+            for note in unknown_facts(self.profiles, summary.pool):
+                typer.echo(f"note: {note}", err=True)
+            if result.stop is not None:
+                kept = count(len(result.measured), "level")
+                typer.echo(f"{self.folder} holds {kept}; rb profile show {self.name}", err=True)
         if result.stop is None:
             typer.echo(self._go_on(result), err=True)
         elif summary.is_too_wide:
@@ -165,19 +177,20 @@ class _Where:
         after = "" if isinstance(plan, Stop) else f" with {step_words(plan.step)}"
         n = len(result.measured)
         kept = f"the {n} finished levels are" if n > 1 else "the finished level is"
-        folder = (self.profiles / self.name).as_posix()
-        return f"interrupted: {kept} in {folder} (incomplete); the same command goes on{after}"
+        return f"interrupted: {kept} in {self.folder} (incomplete); the same command goes on{after}"
 
 
 def _settings(**options: object) -> RunSettings:
     """Returns the settings of a run; raises InputError with every option that is wrong."""
     from planner.files.faults import build
+    from planner.profile.load.pool import as_options
+    from planner.profile.sidecar import OPTIONS
     from planner.spec.run import RunSettings
 
     faults: list[Fault] = []
-    settings = build(RunSettings, options, "options", faults)
+    settings = build(RunSettings, options, OPTIONS, faults)
     if settings is None:
-        raise InputError(faults)
+        raise InputError(as_options(faults))
     return settings
 
 

@@ -72,7 +72,9 @@ PoolName = Annotated[
 TensorParallel = Annotated[
     int, typer.Option("--tensor-parallel", min=1, help="GPUs that one replica spreads over.")
 ]
-Api = Annotated[str, typer.Option("--api", metavar="|".join(APIS), callback=_api)]
+Api = Annotated[
+    str, typer.Option("--api", metavar="|".join(APIS), callback=_api, help="What to call.")
+]
 InputTokens = Annotated[int, typer.Option("--input-tokens", min=1, help="Of every prompt.")]
 OutputTokens = Annotated[int, typer.Option("--output-tokens", min=2, help="Of every answer.")]
 WorkloadFile = Annotated[
@@ -96,7 +98,13 @@ Rates = Annotated[
     typer.Option("--rate-rps", metavar="R,...", callback=_list, help="Open loop; no others."),
 ]
 Arrivals = Annotated[
-    str, typer.Option("--arrivals", metavar="poisson|gamma:CV|trace", callback=_arrivals)
+    str,
+    typer.Option(
+        "--arrivals",
+        metavar="poisson|gamma:CV|trace",
+        callback=_arrivals,
+        help="Of open loops; trace: the times of --workload.",
+    ),
 ]
 Repeats = Annotated[int, typer.Option("--repeats", min=1, max=20, help="Of every load.")]
 KeyEnv = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,10 @@ def profile_files(
         added = pool.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         merged = {**old, **{k: v for k, v in added.items() if k not in old}, **wins}
         changed = [key for key in old if merged[key] != old[key]]
-        notes += [f"{shown(path)}: {key} is now {merged[key]}, was {old[key]}" for key in changed]
+        notes += [
+            f"{shown(path)}: {key} is now {_brief(merged[key])}, was {_brief(old[key])}"
+            for key in changed
+        ]
     final = build(Pool, merged, shown(path), faults) if not faults else None
     if is_there(folder / POINTS_FILE) and rows_file == CAPACITY_FILE:
         what = "is there and says more than the capacities that were imported, got no points"
@@ -123,7 +127,7 @@ def profile_files(
         notes.append(f"{shown(folder / CAPACITY_FILE)}: is no longer used, the points say more")
     text = yaml_text(merged)
     same = isinstance(old, Mapping) and dict(old) == merged
-    notes += _unknown_facts(profiles, final)
+    notes += unknown_facts(profiles, final)
     return ProfileFiles(folder, final, None if same else text, rows_file, rows_text, tuple(notes))
 
 
@@ -137,7 +141,12 @@ def write_profile(files: ProfileFiles) -> tuple[Path, ...]:
     return (*written, files.folder / files.rows_file)
 
 
-def _unknown_facts(profiles: Path, pool: Pool) -> list[str]:
+def _brief(value: object) -> str:
+    """Returns a value on part of a line; a source can be a paragraph."""
+    return textwrap.shorten(str(value), 60, placeholder=" ...")
+
+
+def unknown_facts(profiles: Path, pool: Pool) -> list[str]:
     """Returns warnings on a GPU or model without facts: planning with the pool needs them."""
     found = []
     for file, name, kind in (

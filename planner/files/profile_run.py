@@ -103,7 +103,9 @@ def _changed(old: RunSettings, new: RunSettings, file: str) -> list[Fault]:
 
 
 def _said(value: object) -> str:
-    return "nothing" if value is None else str(value)
+    if value is None:
+        return "nothing"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _paired(levels: Sequence[LevelRecord], points: Sequence[Point], file: str) -> Kept:

@@ -38,6 +38,7 @@ LARGEST_LOAD = 256  # where neither the engine's setting nor a measurement bound
 BEYOND_MEASURED = 2.0  # loads of the measured pools that an estimate may go beyond them by (§8)
 SAME_SHAPE_RATIO = 1.1
 MOST_NAMED = 6
+_MEASURED_ROWS = " Measured rows: "  # in a source, before that of the rows that were there
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def estimate(
     """Returns the estimate of a pool from measured pools of its engine.
 
     Args:
-        pool: what is to be estimated; its origin and source are made anew.
+        pool: what is to be estimated; its origin is made anew, its source that of measured rows.
         gpu: the facts of its GPU.
         facts: the facts of its model.
         others: the profiles at hand; those of other engines or without measurements are left out.
@@ -95,7 +96,9 @@ def estimate(
     loads = _loads(target, siblings)
     estimator = Estimator.of(transfer, target)
     source = _source(target, siblings, band, n_probes)
-    label = f"estimated from {len(siblings)} measured pools of {pool.engine}, none of them this one"
+    if measured:
+        source += _MEASURED_ROWS + pool.source.rpartition(_MEASURED_ROWS)[-1]
+    label = _label(pool, siblings, n_probes)
     rows = [
         _point(estimator, one, n, label)
         for one in shapes_of(shape, facts)
@@ -110,7 +113,9 @@ def estimate(
             "max_num_seqs": pool.max_num_seqs or int(loads[-1]),
         }
     )
-    return Estimate(made, (*measured, *rows), band, _notes(target, siblings, band, loads))
+    engines = {p.pool.engine for p in others if p.pool.engine}
+    notes = _notes(target, siblings, band, loads, sorted(engines))
+    return Estimate(made, (*measured, *rows), band, notes)
 
 
 def settled_pool(said: PoolSettings, there: Pool | None, own: Sequence[Point]) -> Pool:
@@ -138,7 +143,7 @@ def settled_pool(said: PoolSettings, there: Pool | None, own: Sequence[Point]) -
         ]
         if faults:
             raise InputError(faults)
-    merged = {"engine": DEFAULT_ENGINE, **old, **options, "source": "not estimated yet"}
+    merged = {"engine": DEFAULT_ENGINE, "source": "rb profile estimate", **old, **options}
     # Made anew with every estimate; what a person has set stays.
     return Pool.model_validate(
         {k: v for k, v in merged.items() if k not in ("error_ratio", "origin")}
@@ -289,6 +294,20 @@ def _rows_of(shape: Shape, n: int) -> tuple[Observation, Observation]:
     return step, replace(first, weights=tuple(weights))
 
 
+def _label(pool: Pool, siblings: Sequence[PoolFacts], n_probes: int) -> str:
+    """Returns the source of an estimated row."""
+    made_of = (
+        f"{len(siblings)} measured pools of {pool.engine}" if siblings else "data sheets alone"
+    )
+    if not n_probes:
+        return f"estimated from {made_of}, not from this pool"
+    return f"estimated from {made_of}, corrected at {_loads_words(n_probes)} of this one"
+
+
+def _loads_words(n_probes: int) -> str:
+    return f"{n_probes} measured {'load' if n_probes == 1 else 'loads'}"
+
+
 def _source(target: PoolFacts, siblings: Sequence[PoolFacts], band: Band, n_probes: int) -> str:
     """Returns the source of pool.yaml: what the estimate was made of, and how sure it is."""
     names = sorted(pool.pool.name for pool in siblings)
@@ -297,8 +316,7 @@ def _source(target: PoolFacts, siblings: Sequence[PoolFacts], band: Band, n_prob
         listed += f" and {len(names) - MOST_NAMED} more"
     if not names:
         listed = "data sheets alone"
-    loads = "load" if n_probes == 1 else "loads"
-    probed = f", corrected at {n_probes} measured {loads} of this pool" if n_probes else ""
+    probed = f", corrected at {_loads_words(n_probes)} of this pool" if n_probes else ""
     return f"ESTIMATED by rb profile estimate from {listed}{probed}. {band_words(band, target)}"
 
 
@@ -310,7 +328,11 @@ def band_words(band: Band, target: PoolFacts) -> str:
         "model": "each model left out in turn",
         "gpu": "each type of GPU left out in turn",
     }
-    known = f"{band.n_pools} measured pools, {lacks[band.lack]}" if band.n_pools else "no pool"
+    known = (
+        f"{band.n_pools} measured pools, {lacks[band.lack]}"
+        if band.n_pools
+        else "a guess: there was no pool to try it on"
+    )
     within = (
         f"9 in 10 figures should lie within a factor of {1.0 + band.ratio:.2f} of these ({known})"
     )
@@ -322,13 +344,18 @@ def band_words(band: Band, target: PoolFacts) -> str:
 
 
 def _notes(
-    target: PoolFacts, siblings: Sequence[PoolFacts], band: Band, loads: Sequence[int]
+    target: PoolFacts,
+    siblings: Sequence[PoolFacts],
+    band: Band,
+    loads: Sequence[int],
+    engines: Sequence[str],
 ) -> tuple[str, ...]:
     """Returns remarks for the user: what is known, what is not, what to measure."""
     engine = target.pool.engine or "an engine without a name"
     notes = [band_words(band, target)]
     if not siblings:
-        notes.append(f"no pool of {engine} with facts was measured: data sheets alone")
+        known = f"; there are pools of {', '.join(engines)}" if engines else ""
+        notes.append(f"no pool of {engine} with facts was measured: data sheets alone{known}")
     elif band.lack == "model":
         notes.append(
             f"no pool with the architecture of {target.facts.name} was measured on {engine}"

@@ -59,7 +59,7 @@ def pool_settings(options: Mapping[str, object]) -> PoolSettings:
     said = {key: value for key, value in options.items() if value is not None}
     settings = build(PoolSettings, said, OPTIONS, faults)
     if settings is None:
-        raise InputError([replace(fault, field=_option(fault.field)) for fault in faults])
+        raise InputError([replace(fault, field=option_of(fault.field)) for fault in faults])
     return settings
 
 
@@ -73,7 +73,7 @@ def settle(
             that fits no GPU.
     """
     where = sidecar[0] if sidecar else OPTIONS
-    facts = {key: Fact(key, value, _option(key)) for key, value in flags.said().items()}
+    facts = {key: Fact(key, value, option_of(key)) for key, value in flags.said().items()}
     if sidecar is not None:
         for key, value in sidecar[1].said().items():
             facts.setdefault(key, Fact(key, value, sidecar[0]))
@@ -185,6 +185,6 @@ def _unclear_gpu(file: str, named: str, ids: Sequence[str], known: Known) -> Fau
     return Fault(file, "gpu", what, f"say which it is with --gpu; known: {listed}")
 
 
-def _option(key: str) -> str:
+def option_of(key: str) -> str:
     """Returns the option that says a key of pool.yaml."""
     return "--pool" if key == "name" else f"--{key.replace('_', '-')}"

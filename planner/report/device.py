@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from rich.console import Console
 
@@ -35,18 +35,19 @@ def _sections(gpu: Gpu) -> Iterator[RenderableType]:
 
 def _figures(gpu: Gpu, measured: GpuMeasured) -> RenderableType:
     made = table(["figure"], ["reached", "data sheet", "ratio"], ["unit"])
-    sheet = gpu.memory_gb_per_s
-    for name, value in (
-        ("memory copy", measured.memory_copy_gb_per_s),
-        ("memory triad", measured.memory_triad_gb_per_s),
-        ("cache read by decode attention", max(measured.decode_attention.reached_gb_per_s)),
-    ):
-        made.add_row("", name, number(value), number(sheet), percent(value / sheet), "GB/s")
-    for rates in measured.gemm:
-        best, own = max(rates.reached_tflops), gpu.fp16_tflops
-        halves = rates.precision in ("fp16", "bfloat16")
-        against = (number(own), percent(best / own)) if halves else ("-", "-")
-        made.add_row("", f"matrix product, {rates.precision}", number(best), *against, "TFLOP/s")
+    traffic = {
+        "memory copy": measured.memory_copy_gb_per_s,
+        "memory triad": measured.memory_triad_gb_per_s,
+        "cache read by decode attention": max(measured.decode_attention.reached_gb_per_s),
+    }
+    products = {rates.precision: max(rates.reached_tflops) for rates in measured.gemm}
+    for name, value in traffic.items():
+        sheet = _against(value, gpu.memory_gb_per_s, traffic.values())
+        made.add_row("", name, number(value), *sheet, "GB/s")
+    for precision, best in products.items():
+        halves = precision in ("fp16", "bfloat16")
+        sheet = _against(best, gpu.fp16_tflops, products.values()) if halves else ("-", "-")
+        made.add_row("", f"matrix product, {precision}", number(best), *sheet, "TFLOP/s")
     prefill = measured.prefill_attention_tflops
     made.add_row("", "prefill attention", number(prefill), "-", "-", "TFLOP/s")
     made.add_row("", "launch by the host", number(measured.launch_ms * 1e3), "-", "-", "us")
@@ -58,6 +59,14 @@ def _figures(gpu: Gpu, measured: GpuMeasured) -> RenderableType:
         made.add_row("", f"{where}, latency", number(rate.latency_ms * 1e3), "-", "-", "us")
         made.add_row("", f"{where}, message", number(rate.gb_per_s), "-", "-", "GB/s")
     return made
+
+
+def _against(value: float, sheet: float, reached: Collection[float]) -> tuple[str, str]:
+    """Returns the data sheet's figure and the part of it that was reached, as text.
+
+    An entry made without a data sheet holds what was reached instead: that is none.
+    """
+    return ("-", "-") if sheet in reached else (number(sheet), percent(value / sheet))
 
 
 def _products(measured: GpuMeasured) -> Iterator[RenderableType]:

@@ -7,13 +7,24 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from planner.profile.load.driver import Progress as LoadProgress
+from planner.profile.load.level import FEWEST_FOR
 from planner.profile.load.probe import Probed
 from planner.profile.load.ramp import Measured, Saturation
 from planner.profile.load.session import Next, Stop
-from planner.report.console import RenderableType, bullet, heading, line, plain, show, table
+from planner.report.console import (
+    RenderableType,
+    bullet,
+    heading,
+    indented,
+    line,
+    plain,
+    show,
+    table,
+)
 from planner.report.data import as_data
 from planner.report.figures import count, ms, number, percent
 from planner.spec.pool import Pool
@@ -108,7 +119,7 @@ class RunProgress:
         """Says what a level has given."""
         self._say(f"{step_words(done.step)}: {_given(done)}")
         for note in notes:
-            self._say(f"  note: {note}")
+            self._say(f"note: {note}", indent=2)
 
     def _show_left(self, elapsed_s: float) -> None:
         assert self._task is not None
@@ -117,9 +128,14 @@ class RunProgress:
         left = f"{time_words(left_s)} left, {count(n_left, 'level')}"
         self._bar.update(self._task, completed=min(elapsed_s, self._budget_s), left=left)
 
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(plain(text), soft_wrap=True)
+    def _say(self, text: str, indent: int = 0) -> None:
+        """Writes a paragraph: wrapped on a terminal, one line in a log."""
+        if self._quiet:
+            return
+        if self._console.is_terminal:
+            self._console.print(Padding(plain(text), (0, 0, 0, indent)))
+        else:
+            self._console.print(" " * indent + plain(text), soft_wrap=True)
 
 
 def render_run(summary: RunSummary, console: Console) -> None:
@@ -151,7 +167,7 @@ def load_words(step: Step) -> str:
 
 def step_words(step: Step) -> str:
     """Returns a load and its request shape in words."""
-    return f"{load_words(step)}, {step.input_tokens:g} in, {step.output_tokens:g} out"
+    return f"{load_words(step)}, {step.input_tokens:.0f} in, {step.output_tokens:.0f} out"
 
 
 def time_words(seconds: float) -> str:
@@ -166,16 +182,22 @@ def _given(done: Measured) -> str:
         return "no request was answered"
     noise = done.level.noise_ratio
     sure = f" +-{percent(noise)}" if noise is not None else ""
-    return (
-        f"{number(point.output_tokens_per_s)} tokens/s{sure}, "
-        f"TTFT {ms(point.ttft_mean_ms)} ms, TPOT {number(point.tpot_mean_ms)} ms"
-    )
+    given = [f"{number(point.output_tokens_per_s)} tokens/s{sure}"]
+    if point.ttft_mean_ms is not None:
+        given.append(f"TTFT {ms(point.ttft_mean_ms)} ms")
+    if point.tpot_mean_ms is not None:
+        given.append(f"TPOT {number(point.tpot_mean_ms)} ms")
+    return ", ".join(given)
 
 
 def _sections(summary: RunSummary) -> Iterator[RenderableType]:
     yield line(summary.pool.name, "bold")
     yield heading("Measured, one replica")
     yield _table(summary.measured)
+    yield indented(
+        "load: requests in flight, or sent per second (/s); +-: 95 % interval of tokens/s; "
+        "TTFT, its p95, TPOT and E2E in ms: means, unless marked, of the answers in the steady part"
+    )
     yield heading("Found")
     yield from (bullet(text) for text in _findings(summary))
 
@@ -185,7 +207,7 @@ def _table(measured: Sequence[Measured]) -> RenderableType:
     made = table([], ["load", "in/out", "req/s", "tokens/s", "+-", "TTFT", "p95", "TPOT", "E2E"])
     for m in sorted(measured, key=_by_shape_and_load):
         load = f"{m.step.load:g}" if m.step.mode == "closed" else f"{number(m.step.load)}/s"
-        shape = f"{m.step.input_tokens:g}/{m.step.output_tokens:g}"
+        shape = f"{m.step.input_tokens:.0f}/{m.step.output_tokens:.0f}"
         made.add_row("", load, shape, *_figures(m))
     return made
 
@@ -212,18 +234,33 @@ def _figures(m: Measured) -> list[str]:
 
 
 def _findings(summary: RunSummary) -> Iterator[str]:
-    yield "load: requests in flight, or sent per second (/s); +-: 95 % interval of tokens/s"
-    yield "TTFT, its p95, TPOT and E2E in ms, means of the answers in the steady part"
     full = summary.saturation
     if full is None:
-        yield "saturation was not reached"
+        given = summary.stop is not None and summary.stop.reason == "given"
+        yield f"saturation was not {'looked for: the loads were given' if given else 'reached'}"
     else:
         how = "run together, more wait" if full.queue_seen else "in flight fill it"
         yield f"full at {number(full.max_rps)} requests/s; {full.concurrency} {how}"
     band = summary.band_ratio
     if band is not None:
         yield (f"widest error band +-{percent(band)}, wanted +-{percent(summary.max_error_ratio)}")
+    yield from _blanks(summary.measured)
     if summary.stop is not None:
         after = summary.stop.would_be_next
         more = f"; next would be {step_words(after)}" if after else ""
         yield f"ended: {summary.stop.why}{more}"
+
+
+def _blanks(measured: Sequence[Measured]) -> Iterator[str]:
+    """Yields which percentiles too few answers were measured for."""
+    points = [m.point for m in measured if m.point is not None]
+    missing = {
+        name: sum((p.n_requests or 0) - (p.n_failed or 0) < FEWEST_FOR[name] for p in points)
+        for name in ("p95", "p99")
+    }
+    for name, n in missing.items():
+        if n:
+            yield (
+                f"{name} is blank for {n} of {count(len(points), 'level')}: fewer than "
+                f"{FEWEST_FOR[name]} answers; a longer --time-budget gives more"
+            )

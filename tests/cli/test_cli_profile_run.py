@@ -63,9 +63,10 @@ def fake_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def short(url: str, *more: str) -> tuple[str, ...]:
     asked = ("--url", url, "--input-tokens", "20", "--output-tokens", "8")
-    return (*BASE, *asked, "--time-budget", "3s", *more)
+    return (*BASE, *asked, "--time-budget", "60s", *more)
 
 
+@pytest.mark.usefixtures("short_levels")
 def test_a_short_run(rb: Run, fake_url: str) -> None:
     ran = rb(*short(fake_url, "--loads", "2", "--rate-rps", "30", "--tensor-parallel", "2"))
     assert ran.code == 0, ran.err
@@ -76,11 +77,13 @@ def test_a_short_run(rb: Run, fake_url: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("short_levels")
 def test_quiet_says_nothing(rb: Run, fake_url: str) -> None:
     ran = rb(*short(fake_url, "--loads", "1", "--quiet"))
     assert (ran.code, ran.out, ran.err) == (0, "", "")
 
 
+@pytest.mark.usefixtures("short_levels")
 def test_a_workload_sets_the_lengths(rb: Run, fake_url: str) -> None:
     Path("requests.csv").write_text(
         "timestamp_s,input_tokens,output_tokens\n0,10,4\n0.05,30,12\n0.1,20,8\n", "utf-8"

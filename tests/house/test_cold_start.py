@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-HEAVY = {"ortools", "torch", "botorch", "gpytorch", "numpy", "pandas", "pydantic", "yaml", "scipy"}
 SOLVERS = {"ortools", "torch", "botorch", "gpytorch", "pandas", "scipy"}
+HEAVY = SOLVERS | {"aiohttp", "numpy", "pydantic", "yaml"}
 
 AFTERWARDS = """
 import json, sys
@@ -38,6 +38,10 @@ def loaded_by(arguments: list[str]) -> tuple[int, set[str]]:
         (["diff", "--help"], HEAVY - {"pydantic"}),
         (["profile", "--help"], HEAVY - {"pydantic"}),
         (["profile", "import", "--help"], HEAVY - {"pydantic"}),
+        (["profile", "run", "--help"], HEAVY - {"pydantic"}),
+        (["profile", "estimate", "--help"], HEAVY - {"pydantic"}),
+        (["profile", "gpu", "--help"], HEAVY - {"pydantic"}),
+        (["profile", "show", "--help"], HEAVY - {"pydantic"}),
         (["schema", "--help"], HEAVY - {"pydantic"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

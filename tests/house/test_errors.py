@@ -29,6 +29,9 @@ FAULTS = [
 ]
 
 
+ENDPOINT = ("--url", "http://127.0.0.1:9", "--model", "m", "--gpu", "g")
+
+
 @pytest.fixture
 def raising(monkeypatch):
     """Makes `rb schema plan` raise what it is given, deep inside."""
@@ -157,6 +160,9 @@ def test_every_error_of_ours_has_a_code_of_ours():
         (["diff", "x"], "Missing argument"),
         (["schema", "nonsense"], "unknown file kind nonsense"),
         (["profile", "nonsense"], "No such command"),
+        (["profile", "run"], "Missing option"),
+        (["profile", "estimate"], "Missing option"),
+        (["profile", "gpu", "--device", "abacus"], "--device"),
     ],
     ids=lambda value: repr(" ".join(value)) if isinstance(value, list) else "",
 )
@@ -183,6 +189,10 @@ def test_usage_errors(capsys, arguments, said):
         ["profile", "show", "a-pool", "--profiles", "{}/nothing"],
         ["profile", "import", "{}/nothing", "--pool", "a", "--gpu", "b"],
         ["profile", "import", "x" * 5_000, "--pool", "a", "--gpu", "b"],
+        ["profile", "estimate", "--pool", "a", "--model", "b", "--gpu", "c", "--profiles", "{}/no"],
+        ["profile", "run", *ENDPOINT, "--workload", "{}/nothing"],
+        ["profile", "run", *ENDPOINT, "--profiles", "{}/file"],
+        ["profile", "gpu", "--profiles", "{}/file"],
         ["init", "{}/file"],
         ["init", "x" * 5_000],
     ],
@@ -208,7 +218,8 @@ def test_help_and_version_are_clean(capsys):
 
 
 def test_every_command_shows_an_example(capsys):
-    for command in ("init", "plan", "check", "diff", "schema", "profile import", "profile show"):
+    profile = [f"profile {verb}" for verb in ("import", "run", "estimate", "gpu", "show")]
+    for command in ("init", "plan", "check", "diff", "schema", *profile):
         assert run([*command.split(), "--help"]) == 0
         assert f"Example: rb {command} " in capsys.readouterr().out
 

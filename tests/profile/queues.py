@@ -31,6 +31,7 @@ def records_of(mode, scheduled_s, first_s, done_s, n_output, load_end_s, **more)
         "outcome": np.where(over, Outcome.CANCELLED, Outcome.OK).astype(np.int64),
         "status": np.full(n, 200),
         "lag_s": np.full(50, 5e-4),
+        "n_unsent": 0,
         "end": "duration",
         "examples": {},
     }

@@ -55,6 +55,18 @@ def test_an_entry_that_exists_keeps_its_data_sheet():
     assert priced["usd_per_h"] == 2.0 and priced["as_of"] == DAY  # the date of the price
 
 
+def test_a_figure_that_the_source_of_an_entry_cannot_speak_of_is_noted():
+    assert changed_entry("h200", FOUND, Given(), DAY).notes == ()
+    (note,) = changed_entry("h200", FOUND, Given(fp16_tflops=989.0), DAY).notes
+    assert "source" in note and "fp16_tflops" in note
+
+
+def test_a_missing_price_is_a_note_and_no_part_of_the_source():
+    entry = new_entry("h200", FOUND, H200, Given(None, 989, 4800), DAY)
+    assert any("--usd-per-h" in note for note in entry.notes)
+    assert "price" not in str(entry.facts["source"])
+
+
 def fake_parts(monkeypatch, noisy: bool = False) -> None:
     spread = [replace(r, times_s=(*r.times_s, r.median_s * 9)) for r in results(quick=True)]
     found = Results(tuple(spread if noisy else results(quick=True)), ("a note of measuring",))

@@ -88,8 +88,8 @@ def test_an_empty_first_text_does_not_count_as_first_token():
         ({"texts": ("",)}, Outcome.EMPTY, 200, "no text"),
         ({"error_after": 3}, Outcome.STREAM, 200, "out of memory"),
         ({"error_after": 0}, Outcome.STREAM, 200, "out of memory"),
-        ({"cut_after": 3}, Outcome.STREAM, 200, "ClientPayloadError"),
-        ({"cut_after": 0}, Outcome.STREAM, 200, "ClientPayloadError"),
+        ({"cut_after": 3}, Outcome.STREAM, 200, "broke off"),
+        ({"cut_after": 0}, Outcome.STREAM, 200, "broke off"),
     ],
     ids=str,
 )
@@ -119,7 +119,7 @@ def test_nobody_there_is_a_failure_to_connect():
 
         answer = asyncio.run(run())
     assert (answer.outcome, answer.status) == (Outcome.CONNECTION, 0)
-    assert "ClientConnectorError" in answer.detail
+    assert answer.detail == "connection refused"
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1:1"])

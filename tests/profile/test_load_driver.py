@@ -111,6 +111,18 @@ def test_a_generator_that_is_held_up_does_not_hide_it():
     assert records.lag_s.max() == pytest.approx(0.5, abs=0.03)
 
 
+def test_requests_that_are_due_and_never_sent_are_counted():
+    """Making a prompt takes a second: after the first, the time of the load is over."""
+
+    def slow(index: int) -> Ask:
+        asyncio.get_running_loop().now_s += 1.0
+        return ask(index)
+
+    records = opened(Engine(), [0.0, 0.1, 0.2, 0.3, 5.0], source=slow, duration_s=0.9)
+    assert records.end == "duration"
+    assert (records.sent_s.size, records.n_unsent) == (2, 2)
+
+
 def test_what_runs_when_the_load_ends_is_closed_and_counted_apart():
     engine = Engine(service_s=2.0)
     records = opened(engine, [0.0, 1.0, 2.0, 3.0, 4.0], duration_s=3.5)

@@ -57,6 +57,18 @@ def test_an_estimate_is_near_the_truth_and_says_what_it_is():
     assert "17 measured pools" in found.points[0].source  # it is itself one of the 18
 
 
+def test_the_source_of_measured_rows_outlives_every_estimate():
+    """pool.yaml has one source: the estimate's, and after it that of the rows that were there."""
+    wanted = pool("middle", "mid", 2).model_copy(update={"source": "by hand"})
+    own = [point(wanted, 8.0)]
+    once = estimated(wanted, own=own)
+    twice = estimated(once.pool, own=own)
+    assert once.pool.source.endswith(" Measured rows: by hand")
+    assert twice.pool.source == once.pool.source
+    assert "corrected at 1 measured load of this one" in once.points[-1].source
+    assert "by hand" not in estimated(wanted).pool.source
+
+
 @given(
     prompt=st.floats(1, 8000),
     output=st.floats(2, 2000),

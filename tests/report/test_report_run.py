@@ -88,6 +88,23 @@ def test_a_run_out_of_time_says_what_would_be_next():
     assert "next would be 48 in flight" in " ".join(text.split())
 
 
+def test_given_loads_do_not_look_for_saturation():
+    text = rendered(stop=Stop("given", None), saturation=None, band_ratio=None)
+    assert "saturation was not looked for: the loads were given" in text
+
+
+def test_percentiles_of_too_few_answers_are_counted_once_for_the_run():
+    def answered(n: int) -> Measured:
+        m = measured("closed", 1)
+        point = m.point.model_copy(update={"n_requests": n + 5, "n_failed": 5})
+        return Measured(m.level, point)
+
+    text = " ".join(rendered(measured=(answered(59), answered(60), answered(200))).split())
+    assert "p95 is blank for 1 of 3 levels: fewer than 60 answers" in text
+    assert "p99 is blank for 2 of 3 levels: fewer than 200 answers" in text
+    assert "blank" not in rendered(measured=(answered(200),))
+
+
 def test_too_wide():
     assert summary(band_ratio=0.11).is_too_wide
     assert not summary(band_ratio=0.1).is_too_wide
@@ -107,7 +124,12 @@ def test_data_is_json():
 def follow(terminal: bool, quiet: bool = False) -> str:
     out = io.StringIO()
     console = Console(
-        file=out, width=80, force_terminal=terminal, markup=False, _environ={"TERM": "xterm"}
+        file=out,
+        width=80,
+        force_terminal=terminal,
+        markup=False,
+        highlight=False,
+        _environ={"TERM": "xterm"},
     )
     step = measured("closed", 8).step
     with RunProgress(console, 1800.0, 2, quiet) as progress:
@@ -127,6 +149,20 @@ def test_a_log_gets_lines():
         "8 in flight, 3500 in, 1024 out: 12,642 tokens/s +-1.2%, TTFT 123 ms"
     )
     assert lines[4] == "  note: [red] is no markup"
+
+
+def test_a_level_without_latencies_shows_none():
+    out = io.StringIO()
+    bare = measured("open", 9.0)
+    gone = {"ttft_mean_ms": None, "tpot_mean_ms": None}
+    with RunProgress(make_console(out, width=80), 60.0, 0) as progress:
+        progress.finished(Measured(bare.level, bare.point.model_copy(update=gone)), ())
+    assert out.getvalue() == "9 requests/s, 3500 in, 1024 out: 12,642 tokens/s +-1.2%\n"
+
+
+def test_a_terminal_gets_whole_words():
+    text = follow(terminal=True)
+    assert "TTFT 123 ms," in text and "[red] is no markup" in text
 
 
 def test_a_terminal_sees_the_time_left():

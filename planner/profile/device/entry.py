@@ -94,9 +94,9 @@ def new_entry(
     if gb_per_s is None:
         gb_per_s, note = _memory_bound(measured, machine)
         notes.append(note)
+    said = "; ".join(note.split(";")[0] for note in notes)
     if given.usd_per_h is None:
         notes.append("no price: give --usd-per-h, or name one in the question's prices")
-    said = "; ".join(note.split(";")[0].split(":")[0] for note in notes)
     facts: dict[str, object] = {
         "name": name,
         "memory_gib": short(machine.memory_gib),
@@ -113,19 +113,10 @@ def new_entry(
 
 def changed_entry(name: str, measured: GpuMeasured, given: Given, as_of: datetime.date) -> Entry:
     """Returns the keys to set in an entry that exists: figures measured, and what the user says."""
-    facts: dict[str, object] = {"name": name}
-    facts |= {
-        key: value
-        for key, value in (
-            ("fp16_tflops", given.fp16_tflops),
-            ("memory_gb_per_s", given.memory_gb_per_s),
-            ("usd_per_h", given.usd_per_h),
-        )
-        if value is not None
-    }
-    if given.usd_per_h is not None:
-        facts["as_of"] = as_of  # the date of the price
-    return Entry({**facts, "measured": _plain(measured)}, ())
+    said = {key: value for key, value in vars(given).items() if value is not None}
+    notes = [f"say in the entry's source where its {key} comes from" for key in said]
+    dated = {"as_of": as_of} if given.usd_per_h is not None else {}  # the date of the price
+    return Entry({"name": name, **said, **dated, "measured": _plain(measured)}, tuple(notes))
 
 
 def _check_device(gpu: Gpu, machine: Machine) -> None:

@@ -12,6 +12,7 @@ measured: a request that is sent twice would have no latency of its own.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import math
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,14 @@ Api = Literal["completions", "chat"]
 _PATHS: dict[Api, str] = {"completions": "/completions", "chat": "/chat/completions"}
 _REFUSALS = (400, 422)  # what servers answer to fields that they do not know
 _CONNECT_S = 10.0
+# asyncio puts the address where the system's words would be.
+_REASONS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EHOSTUNREACH: "no route to the host",
+    errno.ENETUNREACH: "network unreachable",
+    errno.ETIMEDOUT: "connection timed out",
+}
 # Below the 5 s after which uvicorn closes an idle connection: a request must not meet the closing.
 _KEEP_ALIVE_S = 2.0
 
@@ -182,12 +191,12 @@ class Client:
                 refusal = (await response.read()).decode("utf-8", "replace")
                 outcome, detail = Outcome.HTTP, message(refusal)
         except aiohttp.ClientError as error:
-            outcome = Outcome.STREAM if status else Outcome.CONNECTION
-            detail = f"{type(error).__name__}: {error}"
+            broke_off = Outcome.STREAM, "the answer broke off"
+            outcome, detail = broke_off if status else (Outcome.CONNECTION, reason(error))
         except TimeoutError:
             outcome, detail = Outcome.TIMEOUT, f"no complete answer within {self.timeout_s:g} s"
         except OSError as error:
-            outcome, detail = Outcome.CONNECTION, f"{type(error).__name__}: {error}"
+            outcome, detail = Outcome.CONNECTION, reason(error)
         return Answer(outcome, sent_s, stream.first_s, loop.time(), 0, 0, status, detail)
 
     async def _post(self, body: bytes) -> aiohttp.ClientResponse:
@@ -223,6 +232,13 @@ class Client:
         self._sessions.append(
             aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
         )
+
+
+def reason(error: Exception) -> str:
+    """Returns why a connection failed, in words."""
+    known = _REASONS.get(getattr(error, "errno", None) or 0)
+    said = known or getattr(error, "strerror", None) or str(error)
+    return str(said) or type(error).__name__
 
 
 def _answer(stream: Stream, sent_s: float, end_s: float) -> Answer:

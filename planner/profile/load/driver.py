@@ -16,7 +16,7 @@ import gc
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ Source = Callable[[int], Ask]
 End = Literal["duration", "requests", "cap", "stopped"]
 
 _TICK_S = 0.02  # how often the generator looks at its own clock
-_PROGRESS_S = 0.5
+PROGRESS_S = 0.5  # between two reports
 _PAUSE_S = 0.5  # of a closed loop's slot after a failure: failing fast must not become a flood
 
 
@@ -72,6 +72,7 @@ class Records:
     status: IntArray  # HTTP status, 0 where none came
     lag_s: FloatArray  # (k,) how late the generator woke up, sampled all through the load
     load_end_s: float  # when the last request could have been sent
+    n_unsent: int  # due before that, but not sent: the generator was too late
     end: End
     examples: dict[Outcome, str]  # the first message of each kind of failure
 
@@ -95,7 +96,9 @@ async def open_loop(
             run.spawn(run.request(time_s))
         run.finish("requests")
 
-    return await run.measure("open", None, keep_time())
+    records = await run.measure("open", None, keep_time())
+    n_due = int((times_s <= records.load_end_s).sum())
+    return replace(records, n_unsent=max(n_due - records.sent_s.size, 0))
 
 
 async def closed_loop(
@@ -210,10 +213,9 @@ class _Run:
             helpers = [
                 self._guarded(load),
                 self._guarded(self._tick()),
+                self._guarded(self._time_out()),
                 self._guarded(self._stop()),
             ]
-            if self._ending.duration_s is not None:
-                self._loop.call_later(self._ending.duration_s, self.finish, "duration")
             try:
                 end = await self._end
                 load_end_s = self.now_s()
@@ -258,7 +260,7 @@ class _Run:
             await self.sleep_until(time_s)
             self._lag_s.append(max(0.0, self.now_s() - time_s))
             if self._on_progress is not None and time_s >= next_progress_s:
-                next_progress_s = time_s + _PROGRESS_S
+                next_progress_s = time_s + PROGRESS_S
                 n_in_flight = len(self._answers) - self._n_ok - self._n_failed
                 self._on_progress(
                     Progress(time_s, len(self._answers), n_in_flight, self._n_ok, self._n_failed)
@@ -296,6 +298,7 @@ class _Run:
             status=whole("status"),
             lag_s=np.array(self._lag_s, dtype=np.float64),
             load_end_s=load_end_s,
+            n_unsent=0,
             end=end,
             examples=dict(self._examples),
         )

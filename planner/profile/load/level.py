@@ -42,7 +42,7 @@ from planner.spec.pool import Point
 
 FEWEST = 3  # answers that a mean is taken of
 # A percentile is given when at least two or three answers lie above it; else it stays blank.
-FEWEST_FOR = {"mean": FEWEST, "p50": 10, "p90": 30, "p95": 60, "p99": 200}
+FEWEST_FOR: dict[str, int] = {"mean": FEWEST, "p50": 10, "p90": 30, "p95": 60, "p99": 200}
 LATE_MS = 5.0  # own delay, p99, from which on the generator is called late
 OVERLOADED_RATIO = 0.9  # answered below this share of what was sent
 DRIFT_RATIO = 0.2  # change of latency or number in flight over the window that is called a drift
@@ -148,7 +148,7 @@ def measure(records: Records, *, source: str) -> Level:
     notes = [
         *_notes_on_load(records, window, is_overloaded, drifts),
         *_notes_on_failures(records, outcomes),
-        *_notes_on_figures(window, timed),
+        *_notes_on_figures(window),
         *_notes_on_delay(float(p99_ms)),
     ]
     return Level(
@@ -234,11 +234,16 @@ def _is_overloaded(records: Records, window: _Window) -> bool:
     def n_at(time_s: float) -> int:
         return int((records.scheduled_s <= time_s).sum() - (done_s <= time_s).sum())
 
-    n_start, n_end = n_at(window.start_s), n_at(window.end_s)
-    n_arrived = int((records.scheduled_s > window.start_s).sum())
+    n_start, n_end = n_at(window.start_s), n_at(window.end_s) + records.n_unsent
+    n_arrived = _n_arrived(records, window)
     n_more = n_end - n_start
     chance = 2.0 * math.sqrt(n_start + n_end + 1.0)
     return n_more > (1.0 - OVERLOADED_RATIO) * n_arrived and n_more > chance
+
+
+def _n_arrived(records: Records, window: _Window) -> int:
+    """Returns the requests that were due in the window, sent or not."""
+    return int((records.scheduled_s > window.start_s).sum()) + records.n_unsent
 
 
 def _drifts(records: Records, window: _Window) -> list[str]:
@@ -323,7 +328,7 @@ def _point(
         figures |= _statistics_ms(metric, times_s)
     load: dict[str, float | int | None] = {"concurrency": records.concurrency}
     if records.mode == "open":
-        n_arrived = int((records.scheduled_s > window.start_s).sum())
+        n_arrived = _n_arrived(records, window)
         load = {"offered_rps": n_arrived / window.duration_s if n_arrived else None}
     return Point.model_validate(
         {
@@ -364,8 +369,6 @@ def _notes_on_load(
     notes = []
     if records.end == "cap":
         notes.append("stopped at the cap of requests in flight: the server did not keep up")
-    elif records.end == "stopped":
-        notes.append(f"stopped by the user after {records.load_end_s:.3g} s")
     if is_overloaded:
         notes.append(
             "overloaded: requests pile up, so TTFT and E2E grow as long as the load lasts; left out"
@@ -394,17 +397,11 @@ def _notes_on_failures(records: Records, failures: Counter[Outcome]) -> list[str
     return notes
 
 
-def _notes_on_figures(window: _Window, timed: dict[str, FloatArray]) -> list[str]:
-    """Returns which figures are missing and why."""
-    notes = []
-    if window.is_in_one_piece:
-        notes.append("answers came in one piece, not streamed: ttft and tpot are not measured")
-    n_least = min((times_s.size for times_s in timed.values()), default=0)
-    missing = [name for name, n in FEWEST_FOR.items() if FEWEST <= n_least < n]
-    if missing:
-        needed = " and ".join(f"{name} ({FEWEST_FOR[name]})" for name in missing)
-        notes.append(f"{n_least} answers are too few for {needed}: left blank")
-    return notes
+def _notes_on_figures(window: _Window) -> list[str]:
+    """Returns which latencies are missing and why."""
+    if not window.is_in_one_piece:
+        return []
+    return ["answers came in one piece, not streamed: ttft and tpot are not measured"]
 
 
 def _notes_on_delay(p99_ms: float) -> list[str]:

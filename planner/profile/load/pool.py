@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from planner.errors import Fault, InputError
 from planner.files.faults import build
@@ -10,6 +11,7 @@ from planner.profile.fields import base_name
 from planner.profile.load.metrics_page import EngineState
 from planner.profile.load.options import SessionSettings
 from planner.profile.load.ramp import Measured, saturation
+from planner.profile.sidecar import OPTIONS, option_of
 from planner.spec.pool import Pool
 from planner.spec.run import RunSettings
 
@@ -51,10 +53,16 @@ def measured_pool(
     seen = {} if max_num_seqs is None else {"max_num_seqs": max_num_seqs}
     faults: list[Fault] = []
     data = {"name": name, **seen, **known, "source": "rb profile run"}
-    pool = build(Pool, data, "options", faults)
+    pool = build(Pool, data, OPTIONS, faults)
     if pool is None:
-        raise InputError(faults)
+        raise InputError(as_options(faults))
     return pool, tuple(known)
+
+
+def as_options(faults: Sequence[Fault]) -> list[Fault]:
+    """Returns faults that name the options that were given, not the fields that they fill."""
+    names = {"model_name": "model"}
+    return [replace(f, field=option_of(names.get(f.field, f.field))) for f in faults]
 
 
 def seen_max_num_seqs(measured: Sequence[Measured], settings: SessionSettings) -> int | None:

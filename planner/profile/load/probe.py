@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError
 from planner.files.faults import unknown_name
-from planner.profile.load.client import Answer, Client, Endpoint, Outcome
+from planner.profile.load.client import Answer, Client, Endpoint, Outcome, reason
 from planner.profile.load.metrics_page import EngineState, read_page
 from planner.profile.load.prompts import Calibration, Lengths, PromptSource, calibrate
 
@@ -98,8 +98,7 @@ class Watch:
             async with self._session.get(_root(self.endpoint.url) + path) as response:
                 return response.status, (await response.read()).decode("utf-8", "replace")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            return 0, reason or str(error) or type(error).__name__
+            return 0, reason(error)
 
 
 async def probe(client: Client, watch: Watch, lengths: Lengths, seed: int) -> Probed:

@@ -114,7 +114,7 @@ async def _measure(job: Job, measured: list[Measured], save: Save, listener: Lis
                 plan = Stop("time", error_band_ratio(measured, job.settings), plan.step)
                 break
             done = Measured(driven.record, _named(driven.level.point, plan.step))
-            if done.point is None:
+            if done.point is None or Outcome.CONNECTION in driven.level.failures:
                 await _check_alive(client, job, len(measured))
             measured.append(done)
             save(measured, found)
@@ -162,6 +162,6 @@ async def _check_alive(client: Client, job: Job, n_done: int) -> None:
     await asyncio.sleep(1.0)
     answer = await client.send(PromptSource(job.lengths, seed=job.salt).probe(1))
     if answer.outcome is Outcome.CONNECTION:
-        what = f"has gone away after {n_done} levels: {answer.detail}"
+        what = f"has gone away ({answer.detail}); levels finished before: {n_done}"
         fix = "start it again and give the same command: finished levels are kept"
         raise InputError.single(job.endpoint.url, "", what, fix)

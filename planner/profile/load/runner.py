@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +35,7 @@ LONGER = 3.0  # times the first duration, when a level is driven again
 LOOK_S = 0.25  # between two looks at /metrics
 IDLE_S = 10.0  # at most, for the engine to finish what was broken off
 BREATHE_S = 0.2  # instead, where the engine cannot be watched
+SILENT_S = 10.0  # and three answer times without one, but with failures: the engine has gone
 
 OnProgress = Callable[[Progress], None]
 
@@ -100,6 +101,22 @@ class _Seen:
         return max(counts[-1] - counts[0], 0.0) if counts else None
 
 
+@dataclass
+class Silence:
+    """How long a load has had failures and no answer."""
+
+    at_most_s: float
+    last: Progress | None = None  # when there was an answer, or no failure yet
+
+    def is_over(self, now: Progress) -> bool:
+        """Returns whether it has lasted so long that no answer will come."""
+        last = self.last
+        if last is None or now.n_ok > last.n_ok or now.n_failed == last.n_failed:
+            self.last = now
+            return False
+        return now.elapsed_s - last.elapsed_s > self.at_most_s
+
+
 class Runner:
     """Drives single loads against one endpoint."""
 
@@ -152,11 +169,11 @@ class Runner:
             calibration=self._calibration,
             in_order=load.trace_s is not None,
         )
-        stop = asyncio.Event()
+        stop, silence = asyncio.Event(), Silence(max(SILENT_S, 3.0 * answer_s))
 
         def moved(progress: Progress) -> None:
             on_progress(progress)
-            if has_lasted(progress, load.step, longer):
+            if has_lasted(progress, load.step, longer) or silence.is_over(progress):
                 stop.set()
 
         await self._idle()
@@ -167,8 +184,6 @@ class Runner:
             records = await self._load(load, source, answer_s, ending, seed, moved)
         finally:
             looking.cancel()
-        if records.end == "stopped":  # by us, because it had lasted long enough
-            records = replace(records, end="duration")
         return _driven(load.step, records, seen)
 
     async def _load(

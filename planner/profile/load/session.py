@@ -69,7 +69,7 @@ class Stop:
         return {
             "accurate": "the error band is narrow enough",
             "time": "the time budget is used",
-            "exhausted": "no further load would narrow the error band",
+            "exhausted": "all loads up to saturation are measured; --repeats evens out noise",
             "given": "all given loads are measured",
         }[self.reason]
 
@@ -124,7 +124,7 @@ def second_shape(input_tokens: float, output_tokens: float) -> tuple[float, floa
         return float(shorter_input), output_tokens
     if shorter_output >= SHORTEST_TOKENS:
         return input_tokens, float(shorter_output)
-    return input_tokens * CONTRAST, output_tokens
+    return float(round(input_tokens * CONTRAST)), output_tokens
 
 
 # ---- The stages: each yields the steps that it still wants, the first of them first ----
