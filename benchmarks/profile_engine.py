@@ -25,6 +25,17 @@ vLLM on a CPU instead (about four minutes to install, Python 3.11; a community b
         --host 127.0.0.1 --port 18000 --dtype float32 --max-model-len 2048 --max-num-seqs 4 \
         --enforce-eager
     python benchmarks/profile_engine.py --url http://127.0.0.1:18000 --model tiny
+
+GuideLLM as another client of a running server, here with N in flight; `tiny` is the folder above:
+
+    python3.11 -m venv g && g/bin/pip install guidellm==0.8.1 torch==2.13.0
+    HF_HUB_OFFLINE=1 g/bin/guidellm run --profile kind=concurrent,streams=N \
+        --backend kind=openai_http,target=URL,model=tiny,request_format=/v1/completions \
+        --tokenizer kind=huggingface_auto,model=tiny --constraint kind=max_duration,seconds=6 \
+        --data kind=synthetic_text,prompt_tokens=100,output_tokens=64 --output kind=json,path=g.json
+    rb profile import g.json --pool by-guidellm --model-name tiny --gpu cpu --dry-run
+    rb profile run --url URL --model tiny --gpu cpu --loads N --time-budget 7s \
+        --input-tokens 100 --output-tokens 64
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from planner.profile.estimate import (
     fitting_loads,
     rounded,
     shapes_of,
+    with_rows_source,
 )
 from planner.profile.left_out import Band
 from planner.spec.hardware import Gpu, ModelFacts
@@ -99,15 +100,16 @@ def estimate_with(
         f"figures of {session.source}: half of its TTFT are off by more than 40 %, of its TPOT by "
         "more than 13 %; 9 in 10 E2E lie within a factor of 1.5; measure before you rely on them"
     )
+    measured = [p for p in own if p.origin == "measured"]
+    source = f"ESTIMATED by rb profile estimate: {note}."
     made = pool.model_copy(
         update={
             "origin": "estimated",
-            "source": f"ESTIMATED by rb profile estimate: {note}.",
+            "source": with_rows_source(source, pool, measured),
             "error_ratio": ERROR_RATIO,
             "max_num_seqs": pool.max_num_seqs or loads[-1],
         }
     )
-    measured = [p for p in own if p.origin == "measured"]
     band = Band(ERROR_RATIO, "configuration", 0)
     return Estimate(made, (*measured, *rows), band, (note,))
 

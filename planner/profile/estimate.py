@@ -95,9 +95,7 @@ def estimate(
     band = error_band(siblings, lack, n_probes)
     loads = _loads(target, siblings)
     estimator = Estimator.of(transfer, target)
-    source = _source(target, siblings, band, n_probes)
-    if measured:
-        source += _MEASURED_ROWS + pool.source.rpartition(_MEASURED_ROWS)[-1]
+    source = with_rows_source(_source(target, siblings, band, n_probes), pool, measured)
     label = _label(pool, siblings, n_probes)
     rows = [
         _point(estimator, one, n, label)
@@ -269,6 +267,13 @@ def _point(estimator: Estimator, shape: Shape, n: int, label: str) -> Point:
         origin="estimated",
         source=label,
     )
+
+
+def with_rows_source(source: str, pool: Pool, measured: Sequence[Point]) -> str:
+    """Returns the source of an estimate, and after it that of the measured rows which it keeps."""
+    if not measured:
+        return source
+    return source + _MEASURED_ROWS + pool.source.rpartition(_MEASURED_ROWS)[-1]
 
 
 def rounded(value: float) -> float:
