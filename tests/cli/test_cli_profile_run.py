@@ -63,7 +63,7 @@ def fake_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def short(url: str, *more: str) -> tuple[str, ...]:
     asked = ("--url", url, "--input-tokens", "20", "--output-tokens", "8")
-    return (*BASE, *asked, "--time-budget", "60s", *more)
+    return (*BASE, *asked, "--time-budget", "10m", *more)
 
 
 @pytest.mark.usefixtures("short_levels")

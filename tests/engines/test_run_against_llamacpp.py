@@ -28,7 +28,7 @@ from planner.latency.fit import fit
 
 ROOT = Path(planner.__file__).parent.parent
 SECRET = "sk-not-to-be-seen"
-GIVEN = ("--loads", "2", "--time-budget", "60s")
+GIVEN = ("--loads", "2", "--time-budget", "10m")
 # For a process of its own: no level is driven a second time because the first was noisy.
 ONCE = "import math; from planner.profile.load import runner; runner.NOISE_RATIO = math.inf; "
 MAIN = "from planner.cli.app import main; main()"
@@ -77,7 +77,7 @@ def process(url: str, folder: Path, *more: str) -> subprocess.Popen[str]:
 def whole(llamacpp_url, tmp_path_factory, short_levels):
     """One run of the whole plan, and its folder."""
     folder = tmp_path_factory.mktemp("profiles")
-    done = rb(llamacpp_url, folder, "--time-budget", "60s")
+    done = rb(llamacpp_url, folder, "--time-budget", "10m")
     assert done.code in (0, 1), done.err
     return folder, json.loads(done.out), done.err
 
@@ -115,7 +115,7 @@ def test_the_profile_can_be_fitted(whole):
 
 
 def test_throughput_is_flat_and_requests_wait_beyond_four(llamacpp_url, tmp_path):
-    four, eight = rb(llamacpp_url, tmp_path, "--loads", "4,8", "--time-budget", "60s").levels
+    four, eight = rb(llamacpp_url, tmp_path, "--loads", "4,8", "--time-budget", "10m").levels
     assert four["level"]["n_waiting"] < 0.5
     assert eight["level"]["n_waiting"] == pytest.approx(4, abs=1)
     assert eight["point"]["output_tokens_per_s"] < 1.5 * four["point"]["output_tokens_per_s"]
@@ -158,7 +158,7 @@ def test_the_key_is_taken_from_the_environment_and_written_nowhere(llamacpp_url,
 
 
 def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(llamacpp_url, tmp_path):
-    given = ("--loads", "1,8", "--time-budget", "60s")
+    given = ("--loads", "1,8", "--time-budget", "10m")
     path = tmp_path / "tiny-cpu" / "points.csv"
     running = process(llamacpp_url, tmp_path, *given)
     end = monotonic() + 30
@@ -180,7 +180,7 @@ def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(llamacpp_
 
 
 def test_an_interrupt_before_the_first_level_writes_nothing(llamacpp_url, tmp_path):
-    running = process(llamacpp_url, tmp_path, "--time-budget", "60s")
+    running = process(llamacpp_url, tmp_path, "--time-budget", "10m")
     assert running.stderr is not None
     said = running.stderr.readline()  # the engine: the first level is under way
     running.send_signal(signal.SIGINT)

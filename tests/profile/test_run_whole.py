@@ -56,7 +56,7 @@ class Follower:
 
 
 def job(url: str, **settings: object) -> Job:
-    given = {"input_tokens": 30, "output_tokens": 10, "time_budget_s": 60.0}
+    given = {"input_tokens": 30, "output_tokens": 10, "time_budget_s": 600.0}
     session = SessionSettings(**{**given, **settings})
     return Job(Endpoint(url, "fake"), Lengths.fixed(30, 10), session)
 

@@ -6,7 +6,8 @@ Notation
 
 A load has lasted long enough when t >= 6 R and n >= wanted + 2 N: warm-up takes about one R and
 N answers, and what is left is a steady part with answers for the percentiles. If the throughput is
-still uncertain by more than 3 %, and time allows, the level is driven again for longer.
+still uncertain by more than 3 %, or too few answers fell into the steady part, and time allows, the
+level is driven again for longer.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ class Runner:
         started_s = _now_s()
         driven = await self._once(load, answer_s, at_most_s, 1.0, seed, on_progress)
         first_s = _now_s() - started_s
-        if _is_noisy(driven) and LONGER * first_s <= at_most_s - first_s:
+        is_poor = driven.too_short or _is_noisy(driven)
+        if is_poor and LONGER * first_s <= at_most_s - first_s:
             driven = await self._once(
                 load, answer_s, at_most_s - first_s, LONGER, seed + 1, on_progress
             )
