@@ -115,7 +115,7 @@ def test_the_profile_can_be_fitted(whole):
 
 
 def test_throughput_is_flat_and_requests_wait_beyond_four(llamacpp_url, tmp_path):
-    four, eight = rb(llamacpp_url, tmp_path, "--loads", "4,8", "--time-budget", "10m").levels
+    four, eight = rb(llamacpp_url, tmp_path, "--loads", "4,8", "--time-budget", "20s").levels
     assert four["level"]["n_waiting"] < 0.5
     assert eight["level"]["n_waiting"] == pytest.approx(4, abs=1)
     assert eight["point"]["output_tokens_per_s"] < 1.5 * four["point"]["output_tokens_per_s"]
