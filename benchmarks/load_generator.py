@@ -26,11 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.arrivals import poisson
 from planner.profile.load.client import Client, Endpoint, Outcome
 from planner.profile.load.driver import Ending, Records, open_loop
 from planner.profile.load.level import LATE_MS, measure
 from planner.profile.load.prompts import Lengths, PromptSource
-from planner.profile.load.schedule import poisson
 
 FAKE = Path(__file__).parents[1] / "tests" / "profile" / "fake_server.py"
 TTFT_S, TPOT_S = 0.05, 0.01

@@ -23,6 +23,7 @@ from planner.spec.plan import (
     Price,
     Provenance,
     Route,
+    Simulated,
     ToMeasure,
 )
 
@@ -44,8 +45,24 @@ def make_answer(
     complete: bool,
     bound: Bound | None = None,
     measure_first: Sequence[ToMeasure] = (),
+    simulated: Simulated | None = None,
+    front_simulated: Sequence[float | None] | None = None,
 ) -> Plan:
-    """Returns the plan of a settled deployment."""
+    """Returns the plan of a settled deployment.
+
+    Args:
+        case: the question, with what was learned about its pools.
+        settled: the chosen deployment.
+        front: the best deployments, the chosen one among them.
+        why: plain sentences.
+        provenance: where the plan comes from.
+        complete: False after an interruption.
+        bound: what no plan can beat.
+        measure_first: what to measure next.
+        simulated: what the chosen one did in simulation.
+        front_simulated: simulated / allowed latency of each point of the front, where simulated.
+    """
+    tried = front_simulated or [None] * len(front)
     return Plan(
         title=case.question.title,
         complete=complete,
@@ -54,9 +71,14 @@ def make_answer(
         prices=tuple(_rounded_price(price) for price in settled.routing.prices),
         predicted=predicted(case, settled),
         bound=bound,
-        front=tuple(_front_point(case, point, point is settled) for point in front),
+        simulated=simulated,
+        front=tuple(
+            _front_point(case, point, point is settled, ratio)
+            for point, ratio in zip(front, tried, strict=True)
+        ),
         why=tuple(why),
         measure_first=tuple(measure_first),
+        learned=case.learned,
         provenance=provenance,
     )
 
@@ -218,7 +240,9 @@ def _rounded_price(price: Price) -> Price:
     return price.model_copy(update={"value": float(f"{price.value:.6g}") + 0.0})
 
 
-def _front_point(case: Case, point: Settled, chosen: bool) -> FrontPoint:
+def _front_point(
+    case: Case, point: Settled, chosen: bool, simulated_ratio: float | None
+) -> FrontPoint:
     rates = case.question.maximise == "rate_factor"
     objective = point.score.objective_ms
     return FrontPoint(
@@ -232,5 +256,6 @@ def _front_point(case: Case, point: Settled, chosen: bool) -> FrontPoint:
         latency_ratio=_ratio(point.score.latency_ratio),
         latency_ms=None if objective is None else _ms(objective),
         rate_factor=round(point.rate_factor, 6) if rates else None,
+        simulated_latency_ratio=simulated_ratio,
         chosen=chosen,
     )

@@ -12,7 +12,9 @@ from planner.latency.fit import fit
 from planner.latency.model import LatencyModel
 from planner.space import Space, make_space, replica_faults
 from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.base import METRICS, Metric
 from planner.spec.inputs import Inputs
+from planner.spec.plan import Learned
 from planner.spec.pool import Profile
 from planner.spec.question import Question
 from planner.spec.table import PoolTable
@@ -33,6 +35,7 @@ class Case:
     models: tuple[LatencyModel, ...]
     space: Space
     arrival_cv: float
+    learned: tuple[Learned, ...] = ()  # from simulations that contradicted the tables (§9)
 
     def tables(
         self,
@@ -58,7 +61,8 @@ class Case:
             mix = self.default_mix(p)
             if mixes is not None and not idle:
                 mix = mixes[p] / mixes[p].sum()
-            made.append(model.tabulate(shapes, mix, exact_at, self.arrival_cv))
+            table = model.tabulate(shapes, mix, exact_at, self.arrival_cv)
+            made.append(corrected(table, self.learned, self.workload.class_names))
         return tuple(made)
 
     def default_mix(self, p: int) -> FloatArray:
@@ -68,19 +72,41 @@ class Case:
         return np.asarray(allowed / total if total > 0 else self.workload.weights)
 
 
-def make_case(inputs: Inputs, models: Sequence[LatencyModel] | None = None) -> Case:
+def corrected(
+    table: PoolTable, learned: Sequence[Learned], class_names: Sequence[str]
+) -> PoolTable:
+    """Returns a pool's table as slow as simulations found it, constant outside their loads."""
+    ratio: dict[Metric, FloatArray] = {}
+    for metric in METRICS:
+        about = {e.class_name: e for e in learned if (e.pool, e.metric) == (table.pool, metric)}
+        if not about or not table.has_latency:
+            continue
+        ratio[metric] = np.ones((len(class_names), table.loads.size))
+        for c, name in enumerate(class_names):
+            entry = about.get(name, about.get(None))
+            if entry is not None:
+                ratio[metric][c] = np.interp(table.loads, entry.load_ratio, entry.slower_ratio)
+    return table.stretched(ratio) if ratio else table
+
+
+def make_case(
+    inputs: Inputs,
+    models: Sequence[LatencyModel] | None = None,
+    learned: Sequence[Learned] = (),
+) -> Case:
     """Returns the computable form of a question.
 
     Args:
         inputs: the question and the candidate pools, (P,).
         models: the pools' fitted models, (P,), where they are known already.
+        learned: what simulations have taught about the pools.
 
     Raises:
         InputError: pools that cannot be fitted, or replica ranges that no stock fulfils.
     """
     pools = inputs.candidates
     workload = make_workload(inputs.files, pools)
-    models = _fit_all(pools, inputs.profiles.folder) if models is None else tuple(models)
+    models = fit_all(pools, inputs.profiles.folder) if models is None else tuple(models)
     usable = [
         model.memory.fits and bool(workload.allowed[:, p].any()) for p, model in enumerate(models)
     ]
@@ -91,10 +117,16 @@ def make_case(inputs: Inputs, models: Sequence[LatencyModel] | None = None) -> C
     ]
     if faults:
         raise InputError(faults)
-    return Case(inputs.question, workload, pools, models, space, arrival_cv(inputs.question))
+    cv = arrival_cv(inputs.question)
+    return Case(inputs.question, workload, pools, models, space, cv, tuple(learned))
 
 
-def _fit_all(pools: Sequence[Profile], folder: str) -> tuple[LatencyModel, ...]:
+def fit_all(pools: Sequence[Profile], folder: str) -> tuple[LatencyModel, ...]:
+    """Returns the fitted models of pools, (P,), whose profiles lie in a folder.
+
+    Raises:
+        InputError: pools that cannot be fitted, all of them.
+    """
     models, faults = [], []
     for profile in pools:
         try:

@@ -40,6 +40,9 @@ N_NARROW_LOOKS = 2
 
 MOST_ENUMERATED = 50_000
 
+AGAIN = 4
+"""A second search fills the front with this part of the first one's budget."""
+
 NAMES = {"random": "random search", "local": "local search", "mobo": "Bayesian optimisation"}
 
 
@@ -209,6 +212,32 @@ def explore_narrowly(
     trials = local_search.search(narrow, n_evaluations, 0, _level_zero(whole, start), None)
     second_look(objectives, memo, N_NARROW_LOOKS)
     return _explored(memo, NAMES["local"], trials.complete)
+
+
+def explore_again(
+    objectives: Objectives, before: Explored, effort: Effort, on_trial: Progress | None = None
+) -> Explored:
+    """Returns what a search finds after something was learned that moves the tables (§9).
+
+    It starts from the front of the search before; a box that was evaluated whole is so again.
+    """
+    budget = BUDGETS[effort]
+    if before.exhaustive:
+        return explore(objectives, effort, "enumerate", 0, (), on_trial)
+    memo = Memo(objectives)
+    whole = search_problem(objectives, memo)
+    narrow = _focus_problem(objectives, whole, memo)
+    points = [np.append(e.replicas, e.level) for e in before.front]
+    start = np.unique(points, axis=0).astype(np.int64) if points else None
+    n_wide = budget.local // AGAIN + len(points)
+    total = n_wide + budget.focus
+    trials = local_search.search(whole, n_wide, 0, start, _of_total(on_trial, 0, total, None))
+    if trials.complete:
+        start, moved = _front_of(memo, narrow), _of_total(on_trial, n_wide, total, None)
+        n_known = 0 if start is None else len(start)
+        trials = local_search.search(narrow, budget.focus + n_known, 0, start, moved)
+    complete = trials.complete and second_look(objectives, memo, budget.exact)
+    return _explored(memo, before.method, complete)
 
 
 def _level_zero(problem: Problem, start: Sequence[IntArray]) -> IntArray | None:

@@ -2,6 +2,7 @@
 
 read (files)  ->  case: fit, workload, box  ->  explore: search with the routing program inside
               ->  choose: settle candidates on their own tables
+              ->  confirm: try the choice in the simulator, learn, search again (§9)
               ->  certify: what no plan can beat  ->  why
               ->  information: what to measure first  ->  Plan
 """
@@ -17,6 +18,7 @@ from planner.answer import make_answer, make_provenance
 from planner.case import Case, make_case
 from planner.certify import proven_bound
 from planner.choose import choose, settled_front
+from planner.confirm import confirm, make_stage, simulated_ratios
 from planner.explore import Effort, SearchMethod, explore
 from planner.information import to_measure
 from planner.objectives import make_objectives
@@ -60,16 +62,22 @@ def make_plan(
     chosen, nearest = _finished(lambda: choose(objectives, explored, in_production))
     if chosen is None:
         raise infeasible(objectives, explored, nearest, inputs)
+    stage = make_stage(inputs, objectives, effort, seed)
+    confirmed = confirm(stage, objectives, explored, chosen, effort, in_production, on_trial)
+    objectives, explored, chosen = confirmed.objectives, confirmed.explored, confirmed.chosen
     bound = _finished(lambda: proven_bound(objectives, chosen))
     front = _finished(lambda: settled_front(objectives, explored, chosen))
     why = _finished(lambda: reasons(objectives, chosen, explored, bound))
     bought = _finished(lambda: more_budget(inputs, objectives, chosen))
-    why += [] if bought is None else [bought]
+    why += [*confirmed.why, *([] if bought is None else [bought])]
     first = _finished(lambda: to_measure(objectives, chosen, explored, effort))
     provenance = make_provenance(
         explored.method, seed, effort, len(explored.evaluations), inputs.hashes
     )
-    return make_answer(case, chosen, front, why, provenance, explored.complete, bound, first)
+    return make_answer(
+        objectives.case, chosen, front, why, provenance, explored.complete, bound, first,
+        confirmed.simulated, simulated_ratios(stage, objectives, front, confirmed),
+    )  # fmt: skip
 
 
 def _finished(stage: Callable[[], T]) -> T:

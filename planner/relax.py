@@ -51,7 +51,7 @@ class _Solver:
         """Returns the changed case and its settled answer, None if there is none."""
         inputs = replace(self.inputs, files=replace(self.inputs.files, question=question))
         try:
-            case = make_case(inputs, self.case.models)
+            case = make_case(inputs, self.case.models, self.case.learned)
         except InputError:
             return None, None
         objectives = make_objectives(case)

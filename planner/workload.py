@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planner.arrivals import RateCurve
 from planner.errors import Fault, InputError
+from planner.quality.lengths import PLANNED, Nodes
 from planner.quality.means import class_models
 from planner.spec.arrays import FloatArray
 from planner.spec.base import Origin, worst_origin
@@ -14,8 +16,8 @@ from planner.spec.inputs import QuestionFiles
 from planner.spec.pool import Profile
 from planner.spec.question import (
     Bursty,
+    Poisson,
     Question,
-    RatePoint,
     RequestClass,
     Schedule,
     Square,
@@ -26,14 +28,21 @@ from planner.spec.workload import RequestShape, ScopedLimit, Workload
 PEAK_WINDOW_S = 300.0
 
 
-def make_workload(files: QuestionFiles, pools: Sequence[Profile]) -> Workload:
+def make_workload(
+    files: QuestionFiles, pools: Sequence[Profile], nodes: Nodes = PLANNED
+) -> Workload:
     """Returns the workload of a question on the given pools, as arrays.
+
+    Args:
+        files: the question and the tables that it names.
+        pools: who may answer it, (P,).
+        nodes: how finely the distributions of its lengths are cut.
 
     Raises:
         InputError: a class never occurs in the trace that the question names.
     """
     question = files.question
-    models = class_models(files)
+    models = class_models(files, nodes)
     planned, mean = planning_rates(files)
     n_classes, n_pools = len(question.classes), len(pools)
     quality = np.full((n_classes, n_pools), np.nan)
@@ -91,7 +100,7 @@ def planning_rates(files: QuestionFiles) -> tuple[FloatArray, FloatArray]:
     stated = np.array([c.rate_rps for c in question.classes])
     mix = stated / stated.sum()
     if isinstance(arrivals, Schedule):
-        mean, peak = _schedule_rates(files.schedule)
+        mean, peak = _schedule_rates(schedule_curve(files))
         planned = mean if arrivals.planning_rate == "mean" else peak
         return mix * planned * arrivals.rate_factor, mix * mean * arrivals.rate_factor
     if isinstance(arrivals, Trace):
@@ -102,6 +111,38 @@ def planning_rates(files: QuestionFiles) -> tuple[FloatArray, FloatArray]:
         mean, peak = _square_rates(arrivals)
         return mix * (mean if arrivals.planning_rate == "mean" else peak), mix * mean
     return stated * arrivals.rate_factor, stated * arrivals.rate_factor
+
+
+def busiest_minutes(files: QuestionFiles) -> tuple[float, float] | None:
+    """Returns start and end, in s since the first arrival, of the five minutes planned for.
+
+    None where the question is planned at its mean. A trace is looked at as it was recorded, before
+    any rate factor; a square wave begins with its high half.
+    """
+    arrivals = files.question.arrivals
+    if isinstance(arrivals, Poisson | Bursty) or arrivals.planning_rate == "mean":
+        return None
+    if isinstance(arrivals, Square):
+        return 0.0, PEAK_WINDOW_S
+    if isinstance(arrivals, Schedule):
+        curve = schedule_curve(files)
+        begin_s, peak = _busiest_step(curve)
+        is_mean = peak <= float(curve.expected[-1] / curve.period_s)
+        return None if is_mean else (begin_s, begin_s + PEAK_WINDOW_S)
+    times = _since_first(files)
+    if times[-1] <= PEAK_WINDOW_S:
+        return None
+    begin_s = float(times[_busiest_rows(times).start])
+    return begin_s, begin_s + PEAK_WINDOW_S
+
+
+def schedule_curve(files: QuestionFiles) -> RateCurve:
+    """Returns the rate of a question whose arrivals follow a schedule, before any rate factor.
+
+    Each rate holds until the next row; the last one as long as the one before it.
+    """
+    starts = np.array([p.start_s for p in files.schedule])
+    return RateCurve.from_starts(starts, np.array([p.rate_rps for p in files.schedule]))
 
 
 def _square_rates(arrivals: Square) -> tuple[float, float]:
@@ -116,25 +157,27 @@ def _square_rates(arrivals: Square) -> tuple[float, float]:
     return mean, arrivals.low_rps + high * (arrivals.high_rps - arrivals.low_rps)
 
 
-def _schedule_rates(points: Sequence[RatePoint]) -> tuple[float, float]:
-    """Returns the mean and the busiest five-minute rate of a schedule, in req/s.
+def _schedule_rates(curve: RateCurve) -> tuple[float, float]:
+    """Returns the mean and the busiest five-minute rate of a schedule, in req/s."""
+    mean = float(curve.expected[-1] / curve.period_s)
+    # No window can hold traffic at both ends of a short schedule: then the mean is higher.
+    return mean, max(mean, _busiest_step(curve)[1])
 
-    Each rate holds until the next row; the last one as long as the one before it.
+
+def _busiest_step(curve: RateCurve) -> tuple[float, float]:
+    """Returns the start, in s since the curve's, and the rate of its busiest five minutes.
+
+    A shorter curve is one window, at its mean rate.
     """
-    starts = np.array([p.start_s for p in points])
-    rates = np.array([p.rate_rps for p in points])
-    edges = np.append(starts, starts[-1] + (starts[-1] - starts[-2]))
-    arrived = np.concatenate([[0.0], np.cumsum(rates * np.diff(edges))])
-    span = edges[-1] - edges[0]
-    mean = float(arrived[-1] / span)
+    edges, arrived, span = curve.edges_s, curve.expected, curve.period_s
     if span <= PEAK_WINDOW_S:
-        return mean, mean
+        return 0.0, float(arrived[-1] / span)
     # The busiest window of a step function starts or ends at one of its steps.
     begins = np.concatenate([edges, edges - PEAK_WINDOW_S])
     begins = np.clip(begins, edges[0], edges[-1] - PEAK_WINDOW_S)
     inside = np.interp(begins + PEAK_WINDOW_S, edges, arrived) - np.interp(begins, edges, arrived)
-    # No window can hold traffic at both ends of a short schedule: then the mean is higher.
-    return mean, max(mean, float(inside.max() / PEAK_WINDOW_S))
+    most = int(np.argmax(inside))
+    return float(begins[most] - edges[0]), float(inside[most] / PEAK_WINDOW_S)
 
 
 def _trace_rates(
@@ -147,7 +190,7 @@ def _trace_rates(
     requests, one less than there are requests, as the time from first to last holds no more.
     """
     rows, names = files.trace, [c.name for c in files.question.classes]
-    times = np.array([row.timestamp_s for row in rows])
+    times = _since_first(files)
     one_of = np.vstack([np.eye(len(names)), mix])
     kind = [len(names) if r.class_name is None else names.index(r.class_name) for r in rows]
     member = one_of[kind]  # (N, C)
@@ -156,14 +199,25 @@ def _trace_rates(
         raise InputError(
             [_never(files, arrivals, n) for n, k in zip(names, total, strict=True) if k == 0]
         )
-    span = float(times[-1] - times[0])
+    span = float(times[-1])
     mean = np.asarray(total * ((1.0 - 1.0 / len(rows)) / span))
     if span <= PEAK_WINDOW_S:
         return mean, mean
+    peak = member[_busiest_rows(times)].sum(axis=0) / PEAK_WINDOW_S
+    return mean, np.maximum(mean, peak)
+
+
+def _since_first(files: QuestionFiles) -> FloatArray:
+    """Returns the recorded times of the trace, (N,) in s since its first request."""
+    times = np.array([row.timestamp_s for row in files.trace])
+    return np.asarray(times - times[0])
+
+
+def _busiest_rows(times: FloatArray) -> slice:
+    """Returns which requests (N,) arrive in the busiest five minutes of a trace."""
     ends = np.searchsorted(times, times + PEAK_WINDOW_S, side="left")
     first = int(np.argmax(ends - np.arange(times.size)))
-    peak = member[first : int(ends[first])].sum(axis=0) / PEAK_WINDOW_S
-    return mean, np.maximum(mean, peak)
+    return slice(first, int(ends[first]))
 
 
 def _never(files: QuestionFiles, arrivals: Trace, name: str) -> Fault:

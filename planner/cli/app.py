@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from planner import __version__
-from planner.cli import check, diff, init, plan, profile, schema
+from planner.cli import check, diff, init, plan, profile, schema, simulate
 from planner.errors import ExitCode, InputError, PlannerError
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command(name="init")(init.init)
 app.command(name="plan")(plan.plan)
+app.command(name="simulate")(simulate.simulate)
 app.command(name="check")(check.check)
 app.command(name="diff")(diff.diff)
 app.add_typer(profile.app, name="profile")

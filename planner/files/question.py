@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from planner.errors import Fault
+from planner.errors import Fault, InputError
 from planner.files.csvs import number, parse_rows, raw_rows, read_csv
 from planner.files.faults import build, unknown_name
 from planner.files.text import MAX_CSV_BYTES, content_hash, is_folder, is_there, read_text, shown
@@ -209,11 +209,32 @@ def _arrivals(
         path = inside(folder, arrivals.trace, "arrivals.trace", faults)
         if path is None:
             return (), ()
-        rows, raw = read_csv(path, TraceRow, faults)
+        rows, raw = _trace(path, question, faults)
         hashes[arrivals.trace] = content_hash(raw)
-        _check_trace(rows, question, shown(path), faults)
         return (), rows
     return (), ()
+
+
+def read_trace(path: Path, question: Question) -> tuple[TraceRow, ...]:
+    """Returns recorded requests of a question's classes, in order of time.
+
+    Raises:
+        InputError: with every fault of the file.
+    """
+    faults: list[Fault] = []
+    rows, _ = _trace(path, question, faults)
+    if faults:
+        raise InputError(faults)
+    return rows
+
+
+def _trace(
+    path: Path, question: Question, faults: list[Fault]
+) -> tuple[tuple[TraceRow, ...], object]:
+    """Returns the rows of a trace file, checked, and as they stand in it (for the hash)."""
+    rows, raw = read_csv(path, TraceRow, faults)
+    _check_trace(rows, question, shown(path), faults)
+    return rows, raw
 
 
 def _check_schedule(points: tuple[RatePoint, ...], name: str, faults: list[Fault]) -> None:

@@ -1,7 +1,7 @@
 """Judging a plan against its question and today's profiles, without solving anything.
 
-    case      = make_case(inputs)                     cannot be fitted: InputError, exit 2
-    findings  = what was kept from the run            stale, incomplete
+    case      = make_case(inputs, plan.learned)       cannot be fitted: InputError, exit 2
+    findings  = what was kept from the run            stale, incomplete, contradicted
               + what the plan orders                  pools, shares, routes.json
               + what the deployment takes             stock, memory, nodes, budget, rows
               + what its users will see               capacity, limits, quality, drift
@@ -16,6 +16,7 @@ from planner.gate.finding import Finding, error, warning
 from planner.gate.orders import order_findings, routes_findings
 from planner.gate.outcome import outcome_findings
 from planner.gate.resources import resource_findings
+from planner.score import duration
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes
 
@@ -33,10 +34,11 @@ def check(inputs: Inputs, plan: Plan, routes: Routes | None) -> tuple[Finding, .
     Raises:
         InputError: a pool cannot be fitted, so nothing can be judged.
     """
-    case = make_case(inputs)
+    case = make_case(inputs, learned=plan.learned)
     stale = _stale(inputs, plan)
     orders = order_findings(case, inputs, plan)
-    findings = [*stale, *_incomplete(plan), *orders, *routes_findings(plan, routes)]
+    kept = [*stale, *_incomplete(plan), *_contradicted(plan)]
+    findings = [*kept, *orders, *routes_findings(plan, routes)]
     findings += resource_findings(case, plan)
     if not any(f.code in ("unknown-pool", "unknown-class", "not-allowed") for f in orders):
         findings += outcome_findings(case, plan, inputs_changed=bool(stale))
@@ -65,3 +67,17 @@ def _incomplete(plan: Plan) -> list[Finding]:
         return []
     what = "the search was interrupted, a better plan may exist"
     return [warning("incomplete", "plan.json:complete", what, PLAN_AGAIN)]
+
+
+def _contradicted(plan: Plan) -> list[Finding]:
+    """Returns the limits that the plan missed when it was simulated (§9)."""
+    return [
+        error(
+            "simulated",
+            f"plan.json:simulated.{f.statistic} {f.metric} of {f.class_name or 'all traffic'}",
+            f"simulation missed the limit: {duration(f.ms)}, at most {duration(f.at_most_ms)}",
+            "plan with --effort thorough, or loosen the limit",
+        )
+        for f in (plan.simulated.missed if plan.simulated else ())
+        if f.at_most_ms is not None
+    ]

@@ -15,15 +15,25 @@ goes on as the lognormal law through the last two, which holding it would make t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
 from planner.spec.arrays import FloatArray
 
-N_INPUT_NODES = 16
-N_OUTPUT_NODES = 64
+
+class Nodes(NamedTuple):
+    """How many nodes stand for the prompt and for the answer lengths of a class."""
+
+    n_input: int
+    n_output: int
+
+
+PLANNED = Nodes(16, 64)  # what the tables are made of
+DRAWN = Nodes(4096, 4096)  # what single requests are drawn from: the tail, too, up to p99.99
 
 
 def node_probabilities(n: int) -> FloatArray:
@@ -80,9 +90,16 @@ def _with_mean(nodes: FloatArray, mean: float, maximum: float | None) -> FloatAr
     """Returns positive nodes (n,) scaled to a mean, none below 1 token or above the maximum.
 
     The mean of clip(f nodes, 1, cap) is piecewise linear and rising in f, so f is interpolated
-    between the factors at which a node meets a bound. A mean below 1 becomes 1.
+    between the factors at which a node meets a bound, the two around the mean found by bisection.
+    A mean below 1 becomes 1.
     """
     cap = max(1.0, mean * nodes.size if maximum is None else max(maximum, mean))
     factors = np.unique(np.concatenate([1.0 / nodes, cap / nodes]))
-    means = np.clip(factors[:, None] * nodes, 1.0, cap).mean(axis=1)
-    return np.clip(float(np.interp(mean, means, factors)) * nodes, 1.0, cap)
+
+    def mean_at(i: int) -> float:
+        return float(np.clip(factors[i] * nodes, 1.0, cap).mean())
+
+    above = bisect_left(range(factors.size), mean, key=mean_at)
+    around = np.unique(np.clip([above - 1, above], 0, factors.size - 1))
+    factor = np.interp(mean, [mean_at(i) for i in around], factors[around])
+    return np.clip(float(factor) * nodes, 1.0, cap)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.quality.lengths import (
-    N_INPUT_NODES,
-    N_OUTPUT_NODES,
+    PLANNED,
+    Nodes,
     lognormal_nodes,
     observed_nodes,
     quantile_nodes,
@@ -35,16 +35,16 @@ class ClassModel:
     origin: Origin
 
 
-def class_models(files: QuestionFiles) -> dict[tuple[str, str], ClassModel]:
+def class_models(files: QuestionFiles, nodes: Nodes = PLANNED) -> dict[tuple[str, str], ClassModel]:
     """Returns, by (class name, model name), the mean score and the token counts."""
     found: dict[tuple[str, str], ClassModel] = {}
     for cls in files.question.classes:
-        recorded = _recorded_inputs(files, cls)
+        recorded = _recorded_inputs(files, cls, nodes.n_input)
         for row in files.class_scores:
             if row.class_name == cls.name:
-                found[cls.name, row.model_name] = _from_row(row, files, cls, recorded)
+                found[cls.name, row.model_name] = _from_row(row, files, cls, recorded, nodes)
         if files.prompts is not None and cls.name in files.prompts.classes:
-            found.update(_from_prompts(files.prompts, files, cls, recorded))
+            found.update(_from_prompts(files.prompts, files, cls, recorded, nodes))
     return found
 
 
@@ -67,7 +67,11 @@ def oracle_quality(files: QuestionFiles, class_name: str, model_names: set[str])
 
 
 def _from_row(
-    row: ClassScore, files: QuestionFiles, cls: RequestClass, recorded: FloatArray | None
+    row: ClassScore,
+    files: QuestionFiles,
+    cls: RequestClass,
+    recorded: FloatArray | None,
+    nodes: Nodes,
 ) -> ClassModel:
     known = {
         level: value
@@ -89,22 +93,26 @@ def _from_row(
     }
     mean, cv = row.output_tokens_mean, row.output_tokens_cv
     if len(known) >= 3:
-        output = quantile_nodes(list(known), list(known.values()), mean, N_OUTPUT_NODES)
+        output = quantile_nodes(list(known), list(known.values()), mean, nodes.n_output)
     else:
-        output = lognormal_nodes(mean, cv, N_OUTPUT_NODES, row.output_tokens_max)
+        output = lognormal_nodes(mean, cv, nodes.n_output, row.output_tokens_max)
     inputs = recorded
     if inputs is None:
-        inputs = lognormal_nodes(row.input_tokens_mean, row.input_tokens_cv, N_INPUT_NODES)
+        inputs = lognormal_nodes(row.input_tokens_mean, row.input_tokens_cv, nodes.n_input)
     return ClassModel(
         row.score / files.question.score_scale,
-        _stated(cls.input_tokens, files, N_INPUT_NODES, inputs),
-        _stated(cls.output_tokens, files, N_OUTPUT_NODES, output),
+        _stated(cls.input_tokens, files, nodes.n_input, inputs),
+        _stated(cls.output_tokens, files, nodes.n_output, output),
         row.origin,
     )
 
 
 def _from_prompts(
-    table: PromptTable, files: QuestionFiles, cls: RequestClass, recorded: FloatArray | None
+    table: PromptTable,
+    files: QuestionFiles,
+    cls: RequestClass,
+    recorded: FloatArray | None,
+    nodes: Nodes,
 ) -> dict[tuple[str, str], ClassModel]:
     in_class = table.class_code == table.classes.index(cls.name)
     found = {}
@@ -114,18 +122,18 @@ def _from_prompts(
             continue
         inputs = recorded
         if inputs is None:
-            inputs = observed_nodes(table.input_tokens[rows], N_INPUT_NODES)
-        output = observed_nodes(np.maximum(table.output_tokens[rows], 1.0), N_OUTPUT_NODES)
+            inputs = observed_nodes(table.input_tokens[rows], nodes.n_input)
+        output = observed_nodes(np.maximum(table.output_tokens[rows], 1.0), nodes.n_output)
         found[cls.name, model_name] = ClassModel(
             float(table.score[rows].mean()) / files.question.score_scale,
-            _stated(cls.input_tokens, files, N_INPUT_NODES, inputs),
-            _stated(cls.output_tokens, files, N_OUTPUT_NODES, output),
+            _stated(cls.input_tokens, files, nodes.n_input, inputs),
+            _stated(cls.output_tokens, files, nodes.n_output, output),
             "measured",
         )
     return found
 
 
-def _recorded_inputs(files: QuestionFiles, cls: RequestClass) -> FloatArray | None:
+def _recorded_inputs(files: QuestionFiles, cls: RequestClass, n: int) -> FloatArray | None:
     """Returns the prompt lengths of a class in the trace; None where it has none.
 
     Traffic knows its prompts better than a test set does. Rows without a class tell something
@@ -133,7 +141,7 @@ def _recorded_inputs(files: QuestionFiles, cls: RequestClass) -> FloatArray | No
     """
     names = {cls.name, None} if len(files.question.classes) == 1 else {cls.name}
     tokens = [r.input_tokens for r in files.trace if r.class_name in names and r.input_tokens]
-    return observed_nodes(np.array(tokens, dtype=np.float64), N_INPUT_NODES) if tokens else None
+    return observed_nodes(np.array(tokens, dtype=np.float64), n) if tokens else None
 
 
 def _stated(

@@ -17,7 +17,14 @@ from planner.report.console import (
     table,
 )
 from planner.report.figures import count, ms, number, percent, quality, share, usd
-from planner.spec.plan import FrontPoint, LatencyFigure, Plan, Predicted, ToMeasure
+from planner.spec.plan import (
+    FrontPoint,
+    LatencyFigure,
+    Plan,
+    Predicted,
+    SimulatedFigure,
+    ToMeasure,
+)
 
 HOURS_PER_MONTH = 730.0
 BINDS = 0.995  # a limit used by this much binds
@@ -135,13 +142,16 @@ def _latency(plan: Plan) -> Iterator[RenderableType]:
     other = [f for f in figures if f.at_most_ms is None and f.class_name is None]
     common = _common_origin([*limited, *other])
     unit = f"ms, {common}" if common else "ms"
+    tried = {_asked(f): f for f in plan.simulated.latency} if plan.simulated else {}
     if limited:
         yield heading(f"Limits: predicted against allowed ({unit})")
-        made = table(["limit"], ["predicted", "band", "allowed", "used"], [""])
+        columns = ["predicted", "band", *(["simulated"] if tried else []), "allowed", "used"]
+        made = table(["limit"], columns, [""])
         for f in limited:
-            used = f.ms / (f.at_most_ms or 1.0)
-            cells = [ms(f.ms), _band(f), ms(f.at_most_ms), percent(used, 0)]
-            made.add_row("", _label(f), *cells, ", ".join(_notes(f, used, common)))
+            used, seen = f.ms / (f.at_most_ms or 1.0), tried.get(_asked(f))
+            cells = [ms(f.ms), _band(f), *([ms(seen.ms) if seen else "-"] if tried else [])]
+            cells += [ms(f.at_most_ms), percent(used, 0)]
+            made.add_row("", _label(f), *cells, ", ".join(_notes(f, used, common, seen)))
         yield made
     if other:
         yield heading(f"Latency of all traffic ({unit})")
@@ -151,6 +161,13 @@ def _latency(plan: Plan) -> Iterator[RenderableType]:
         yield made
     if limited or other:
         yield indented("band: how far off the prediction may be, by the fit of the measurements")
+    if plan.simulated:
+        n, runs = f"{plan.simulated.n_requests:,}", count(len(plan.simulated.seeds), "run")
+        yield indented(f"simulated: {n} requests in {runs}; rb simulate tries more")
+
+
+def _asked(figure: LatencyFigure | SimulatedFigure) -> tuple[str | None, str, str]:
+    return figure.class_name, figure.metric, figure.statistic
 
 
 def _label(figure: LatencyFigure) -> str:
@@ -159,13 +176,18 @@ def _label(figure: LatencyFigure) -> str:
 
 
 def _band(figure: LatencyFigure) -> str:
-    return f"{ms(figure.low_ms)} to {ms(figure.high_ms)}"
+    """Returns the half-width of the band, which is symmetric unless it is cut at zero."""
+    return f"+-{percent(figure.high_ms / figure.ms - 1.0, 0)}" if figure.ms else "-"
 
 
-def _notes(figure: LatencyFigure, used: float, common: str | None) -> Iterator[str]:
+def _notes(
+    figure: LatencyFigure, used: float, common: str | None, simulated: SimulatedFigure | None
+) -> Iterator[str]:
     """Yields what is to be said about a limit: missed, binding, how it is known."""
     if used > 1 + 1e-6:
         yield "MISSED"
+    elif simulated is not None and simulated.verdict == "missed":
+        yield "MISSED IN SIMULATION"
     elif used >= BINDS:
         yield "binds"
     if common is None:

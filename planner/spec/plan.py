@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.spec.base import (
     Count,
@@ -94,6 +94,78 @@ class Predicted(Spec):
     origin: Origin
 
 
+Verdict = Literal["met", "missed", "too close to call"]
+"""Where the whole 95 % interval lies: within the limit, above it, or on both sides (§9)."""
+
+
+class SimulatedFigure(Spec):
+    """One simulated latency statistic with its 95 % interval and, where there is one, its limit.
+
+    Under a limit, requests that failed, were refused, or were answered in a time that nobody
+    knows count as infinitely late (§2), written as one day; without a limit they are left out.
+    """
+
+    class_name: Name | None = Field(alias="class")
+    metric: Metric
+    statistic: Statistic
+    ms: NonNegative
+    low_ms: NonNegative
+    high_ms: NonNegative
+    at_most_ms: Positive | None = None
+    verdict: Verdict | None = None
+
+
+class SimulatedPool(Spec):
+    """What one pool did, on average over the runs."""
+
+    pool: Name
+    rate_rps: NonNegative
+    output_tokens_per_s: NonNegative
+    goodput_rps: NonNegative
+    usd_per_million_output_tokens: NonNegative | None
+    busy_ratio: Ratio  # of the time in which a replica had something to do; 0 for a hosted pool
+    n_in_flight_mean: NonNegative  # requests in one replica, waiting ones included
+    n_decoding_mean: NonNegative  # of them, those whose answer is being written
+    kv_ratio: NonNegative | None  # of the KV cache, held by answers being written
+    n_preempted: NonNegative  # per run
+    imbalance_tokens: NonNegative | None = None  # data parallel: max - min KV load of the ranks
+    barrier_idle_ratio: Ratio | None = None  # data parallel: of the ranks' time
+
+
+class Simulated(Spec):
+    """The simulated outcome of a plan under its arrivals: per run means with 95 % intervals."""
+
+    rate_rps: NonNegative
+    class_rps: dict[Name, NonNegative]
+    rate_factor: Positive = 1.0
+    cost_usd_per_h: NonNegative
+    usd_per_million_output_tokens: NonNegative | None
+    quality: Ratio
+    class_quality: dict[Name, Ratio]
+    goodput_rps: NonNegative  # answers within every percentile limit on them
+    goodput_low_rps: NonNegative
+    goodput_high_rps: NonNegative
+    class_goodput_rps: dict[Name, NonNegative]
+    latency: tuple[SimulatedFigure, ...]
+    latency_ratio: NonNegative | None
+    pools: tuple[SimulatedPool, ...]
+    n_requests: Count  # that count, in all runs
+    n_failed: Count
+    n_refused: Count
+    n_preempted: Count
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
+    counted_from_s: NonNegative  # in each run: what arrives then counts, to its end
+    duration_s: NonNegative  # for so long
+    settled: bool  # false: latency still rose or fell at the end, a longer run would say otherwise
+    balance: Text
+    failures: tuple[Text, ...] = ()
+
+    @property
+    def missed(self) -> tuple[SimulatedFigure, ...]:
+        """Returns the limits that are missed for certain."""
+        return tuple(f for f in self.latency if f.verdict == "missed")
+
+
 class Bound(Spec):
     """A proof about the fitted tables: how good the best answer can be at most (§5)."""
 
@@ -118,6 +190,26 @@ class ToMeasure(Spec):
     concurrency: Positive | None = None  # requests in flight on one replica, as the plan loads it
 
 
+class Learned(Spec):
+    """How much slower than the formula a pool was in simulation, over the load of a replica (§9).
+
+    Of one class, or of every class that is not named for this pool where class is null.
+    """
+
+    pool: Name
+    class_name: Name | None = Field(alias="class")
+    metric: Metric
+    load_ratio: Annotated[tuple[NonNegative, ...], Field(min_length=1)]  # per replica
+    slower_ratio: tuple[Positive, ...]  # simulated / predicted, at least 1
+
+    @model_validator(mode="after")
+    def _one_ratio_per_load(self) -> Learned:
+        loads = self.load_ratio
+        if len(loads) != len(self.slower_ratio) or list(loads) != sorted(set(loads)):
+            raise ValueError("load_ratio ascends, and each has one slower_ratio")
+        return self
+
+
 class FrontPoint(Spec):
     """One deployment that nothing else on the front beats in every respect."""
 
@@ -127,6 +219,7 @@ class FrontPoint(Spec):
     latency_ratio: NonNegative | None
     latency_ms: NonNegative | None
     rate_factor: Positive | None = None
+    simulated_latency_ratio: NonNegative | None = None  # None: not simulated, or no limits
     chosen: bool = False
 
 
@@ -151,10 +244,12 @@ class Plan(Spec):
     routing: tuple[Route, ...]
     prices: tuple[Price, ...]
     predicted: Predicted
+    simulated: Simulated | None = None
     bound: Bound | None = None
     front: tuple[FrontPoint, ...]
     why: tuple[Text, ...]
     measure_first: tuple[ToMeasure, ...] = ()
+    learned: tuple[Learned, ...] = ()
     provenance: Provenance
 
 

@@ -85,6 +85,26 @@ class PoolTable:
             times_ms={m: v * ratio for m, v in self.times_ms.items()},
         )
 
+    def stretched(self, ratio: Mapping[Metric, FloatArray]) -> PoolTable:
+        """Returns the table with the latencies of each metric times its ratio, (C, K).
+
+        The work, and with it the loads, stay as they are; latency still never falls with the load.
+        """
+        mean, times, survival = dict(self.mean_ms), dict(self.times_ms), dict(self.survival)
+        for metric, factor in ratio.items():
+            log_t = np.log(times[metric])
+            top = float(factor.max())
+            longer = times[metric][-1] * np.array([top]) if top > 1.0 else np.empty(0)
+            times[metric] = np.append(times[metric], longer)
+            asked = np.log(times[metric]) - np.log(factor)[..., None]  # (C, K, T)
+            moved = [
+                [np.interp(t, log_t, s) for t, s in zip(*of_class, strict=True)]
+                for of_class in zip(asked, survival[metric], strict=True)
+            ]
+            survival[metric] = np.maximum.accumulate(np.array(moved), axis=1)
+            mean[metric] = np.maximum.accumulate(mean[metric] * factor, axis=1)
+        return replace(self, mean_ms=mean, times_ms=times, survival=survival)
+
     def is_extrapolated(self, load: float) -> bool:
         """Returns whether a load per replica lies outside what was measured."""
         low, weight = _bracket(self.loads, load)

@@ -2,6 +2,7 @@
 
 import json
 from itertools import permutations
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from planner.files.plans import (
     routes_of,
     write_plan,
 )
-from planner.spec.base import METRICS, ORIGINS, STATISTICS
+from planner.spec.base import METRICS, ORIGINS, STATISTICS, Spec
 from planner.spec.plan import (
     Bound,
     DeployedPool,
@@ -29,6 +30,10 @@ from planner.spec.plan import (
     Price,
     Provenance,
     Route,
+    Simulated,
+    SimulatedFigure,
+    SimulatedPool,
+    Verdict,
 )
 
 FIRST = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -84,6 +89,7 @@ def plans(draw: st.DrawFn) -> Plan:
         routing=tuple(routing),
         prices=draw(prices(pools)),
         predicted=draw(predicted(pools, classes)),
+        simulated=draw(st.none() | simulated(pools, classes)),
         bound=draw(st.none() | bounds),
         front=tuple(draw(st.lists(front_points(pools), max_size=2))),
         why=tuple(draw(st.lists(texts, max_size=2))),
@@ -144,6 +150,49 @@ def predicted(draw: st.DrawFn, pools: list[str], classes: list[str]) -> Predicte
     )
 
 
+def simulated(pools: list[str], classes: list[str]) -> st.SearchStrategy[Simulated]:
+    figure = st.builds(
+        lambda **fields: SimulatedFigure.model_validate(fields),
+        **{"class": st.none() | st.sampled_from(classes)},
+        metric=st.sampled_from(METRICS),
+        statistic=st.sampled_from(STATISTICS),
+        ms=amounts,
+        low_ms=amounts,
+        high_ms=amounts,
+        at_most_ms=st.none() | st.floats(0.1, 1e6),
+        verdict=st.sampled_from([None, *get_args(Verdict)]),
+    )
+    pool = st.builds(SimulatedPool, pool=st.sampled_from(pools), **_amounts_of(SimulatedPool))
+    by_class = dict.fromkeys(classes, amounts)
+    return st.builds(
+        Simulated,
+        class_rps=st.fixed_dictionaries(by_class),
+        class_quality=st.fixed_dictionaries(dict.fromkeys(classes, ratios)),
+        class_goodput_rps=st.fixed_dictionaries(by_class),
+        latency=st.lists(figure, max_size=2).map(tuple),
+        pools=st.lists(pool, max_size=2).map(tuple),
+        n_requests=st.integers(0, 99),
+        n_failed=st.integers(0, 99),
+        n_refused=st.integers(0, 99),
+        n_preempted=st.integers(0, 99),
+        seeds=st.lists(st.integers(0, 99), min_size=1, max_size=3).map(tuple),
+        settled=st.booleans(),
+        balance=names,
+        failures=st.lists(texts, max_size=2).map(tuple),
+        rate_factor=st.floats(0.1, 10),
+        **_amounts_of(Simulated),
+    )
+
+
+def _amounts_of(owner: type[Spec]) -> dict[str, st.SearchStrategy[float]]:
+    """A number for every field that holds one: at most 1, which suits all of them."""
+    numbers = {
+        name for name, field in owner.model_fields.items() if "float" in str(field.annotation)
+    }
+    mappings = {name for name in numbers if "dict" in str(owner.model_fields[name].annotation)}
+    return dict.fromkeys(numbers - mappings - {"rate_factor"}, ratios)
+
+
 bounds = st.builds(
     Bound,
     objective=st.sampled_from(["cost_usd_per_h", "quality", "latency_ratio", "rate_factor"]),
@@ -197,7 +246,10 @@ def test_writing_what_was_read_changes_no_byte(plan, tmp_path_factory):
 @every_plan
 @given(plan=plans(), other=plans())
 def test_the_hash_ignores_what_is_predicted(plan, other):
-    fields = ("title", "complete", "prices", "predicted", "bound", "front", "why", "provenance")
+    fields = (
+        *("title", "complete", "prices", "predicted", "simulated", "bound", "front", "why"),
+        "provenance",
+    )
     changed = plan.model_copy(update={name: getattr(other, name) for name in fields})
     assert plan_hash(changed) == plan_hash(plan)
 
@@ -264,6 +316,13 @@ def test_the_class_is_called_class_in_the_files(demo_plan):
     data = json.loads(plan_text(demo_plan))
     assert set(data["routing"][0]) == {"class", "pool", "share"}
     assert data["version"] == 1
+
+
+def test_a_plan_from_before_there_was_a_simulator_still_reads(demo_plan, tmp_path):
+    data = json.loads(plan_text(demo_plan))
+    assert data.pop("simulated") is None
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    assert need_plan(tmp_path) == demo_plan
 
 
 def test_a_plan_that_is_not_there_says_how_to_make_one(tmp_path):

@@ -179,6 +179,7 @@ def test_usage_errors(capsys, arguments, said):
     [
         ["plan", "{}/nothing"],
         ["check", "{}/nothing"],
+        ["simulate", "{}/nothing"],
         ["diff", "{}/nothing", "{}/nothing"],
         ["plan", "x" * 5_000],
         ["check", "x" * 5_000],
@@ -219,7 +220,7 @@ def test_help_and_version_are_clean(capsys):
 
 def test_every_command_shows_an_example(capsys):
     profile = [f"profile {verb}" for verb in ("import", "run", "estimate", "gpu", "show")]
-    for command in ("init", "plan", "check", "diff", "schema", *profile):
+    for command in ("init", "plan", "simulate", "check", "diff", "schema", *profile):
         assert run([*command.split(), "--help"]) == 0
         assert f"Example: rb {command} " in capsys.readouterr().out
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from planner.quality.lengths import DRAWN, node_probabilities
 from planner.quality.means import class_models, oracle_quality
 from planner.spec.inputs import PromptTable, QuestionFiles
 from planner.spec.question import ClassScore, Lengths, Question, RequestClass, Trace, TraceRow
@@ -127,6 +129,21 @@ def class_files(row: ClassScore, trace: tuple[TraceRow, ...] = (), **of_math) ->
     if trace:
         question = question.model_copy(update={"arrivals": Trace(trace="t.csv")})
     return QuestionFiles("question.yaml", question, (row,), trace=trace)
+
+
+@pytest.mark.parametrize(("name", "mean", "cv"), [("input", 50.0, 0.5), ("output", 200.0, 0.7)])
+def test_lengths_cut_finer_are_nearer_to_their_law(name: str, mean: float, cv: float) -> None:
+    files = class_files(class_row())
+    coarse = getattr(class_models(files)["math", "big"], f"{name}_tokens")
+    fine = getattr(class_models(files, DRAWN)["math", "big"], f"{name}_tokens")
+    assert fine.size == 4096 > coarse.size
+    assert fine.mean() == pytest.approx(mean) and coarse.mean() == pytest.approx(mean)
+    assert fine.std() / mean == pytest.approx(cv, rel=0.01)
+    assert coarse.std() / mean < 0.97 * cv
+    sigma = np.sqrt(np.log1p(cv**2))
+    tail = stats.lognorm(sigma, scale=mean * np.exp(-(sigma**2) / 2)).ppf([0.99, 0.999])
+    found = np.interp([0.99, 0.999], node_probabilities(fine.size), fine)
+    assert found == pytest.approx(tail, rel=0.005)
 
 
 def test_a_class_row_gives_score_means_and_origin() -> None:

@@ -28,7 +28,10 @@ import numpy as np
 
 from planner.profile.load.client import Outcome
 from planner.profile.load.driver import Records
-from planner.profile.load.steady import (
+from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.base import STATISTICS
+from planner.spec.pool import Point
+from planner.steady import (
     N_BATCHES,
     Interval,
     batches,
@@ -36,9 +39,6 @@ from planner.profile.load.steady import (
     interval,
     settled_from,
 )
-from planner.spec.arrays import FloatArray, IntArray
-from planner.spec.base import STATISTICS
-from planner.spec.pool import Point
 
 FEWEST = 3  # answers that a mean is taken of
 # A percentile is given when at least two or three answers lie above it; else it stays blank.

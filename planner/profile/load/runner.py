@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.profile.load import schedule
+from planner.arrivals import gamma, poisson, repeated, trace
 from planner.profile.load.client import Client
 from planner.profile.load.driver import Ending, Progress, Records, closed_loop, open_loop
 from planner.profile.load.level import Level, measure
@@ -58,16 +58,13 @@ class Load:
         rate_rps = self.step.load
         if self.arrivals.startswith("gamma:"):
             cv = float(self.arrivals.removeprefix("gamma:"))
-            return schedule.gamma(rate_rps, cv, seed=seed, duration_s=duration_s)
+            return gamma(rate_rps, cv, seed=seed, duration_s=duration_s)
         if self.trace_s is None:
-            return schedule.poisson(rate_rps, seed=seed, duration_s=duration_s)
+            return poisson(rate_rps, seed=seed, duration_s=duration_s)
         # The trace over and over, at the wanted mean rate.
-        times_s = schedule.trace(self.trace_s)
+        times_s = trace(self.trace_s)
         times_s *= (times_s.size - 1) / (times_s[-1] * rate_rps)
-        period_s = times_s.size / rate_rps
-        rounds = period_s * np.arange(np.ceil(duration_s / period_s))
-        times_s = (rounds[:, None] + times_s).ravel()
-        return times_s[times_s < duration_s]
+        return repeated(times_s, duration_s)
 
 
 @dataclass(frozen=True)

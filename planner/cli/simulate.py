@@ -1,0 +1,179 @@
+"""`rb simulate DIR`: tries a plan under its arrivals, bursts and failures included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from planner.cli import simulate_options as o
+from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
+from planner.errors import ExitCode, Fault, InputError
+
+if TYPE_CHECKING:
+    from planner.report.simulate import Simulation
+    from planner.simulate.rehearse import Options, Rehearsal
+    from planner.spec.inputs import Inputs
+    from planner.spec.plan import Plan, Routes
+
+Progress = Callable[[int, int], None]
+
+
+def simulate(
+    folder: PlanFolder,
+    profiles: ProfilesFolder = None,
+    trace: o.TraceFile = None,
+    rate_factor: o.RateFactor = 1.0,
+    duration_s: o.Duration = None,
+    seeds: o.Seeds = 5,
+    fail: o.Fail = None,
+    balance: o.Balance = o.BALANCES[0],
+    out: o.Out = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tries a plan request by request, before money is spent: latency, load, cost.
+
+    Compares what was simulated with what plan.json predicts, for every limit.
+    Exit 1: a limit is missed: the whole 95 % interval of its figure lies above it.
+
+    Example: rb simulate plans/demo --rate-factor 1.3
+    """
+    from planner.files.inputs import read_inputs
+    from planner.files.question import read_trace
+    from planner.files.records import check_out
+    from planner.simulate.failures import parse
+    from planner.simulate.rehearse import Options
+
+    if out is not None:
+        check_out(out)
+    failures = tuple(parse(fail or ()))
+    inputs = read_inputs(folder, profiles)
+    options = Options(
+        seeds=tuple(range(seeds)),
+        duration_s=duration_s,
+        rate_factor=rate_factor,
+        trace=None if trace is None else read_trace(trace, inputs.question),
+        failures=failures,
+        balance=balance,
+    )
+    plan, routes = _plan(folder)
+    if not quiet:
+        _warn(folder, inputs, plan, routes)
+    with _progress(show=not quiet and not json) as on_done:
+        done = _rehearsed(inputs, plan, routes, options, on_done)
+    if out is not None:
+        _write(out, options, done)
+    _tell(plan, done, json, quiet)
+    if out is not None and not quiet:
+        typer.echo(f"wrote {out.as_posix()}", err=json)
+    if done.simulated.missed:
+        raise typer.Exit(int(ExitCode.FOUND_WANTING))
+
+
+def _plan(folder: Path) -> tuple[Plan, Routes]:
+    """Returns the plan and the routing table of a folder; raises InputError with all faults."""
+    from planner.files.plans import read_plan, read_routes
+
+    faults: list[Fault] = []
+    plan, routes = read_plan(folder, faults), read_routes(folder, faults)
+    if plan is None or routes is None:
+        raise InputError(faults)
+    return plan, routes
+
+
+def _warn(folder: Path, inputs: Inputs, plan: Plan, routes: Routes) -> None:
+    """Says where a plan is not of today's inputs (§7), or its routing table not of this plan."""
+    from planner.files.plans import PLAN_FILE, ROUTES_FILE, plan_hash
+    from planner.files.text import shown
+
+    then, now = plan.provenance.inputs, inputs.hashes
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    if changed:
+        others = f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}"
+        what = f"the plan was made of other inputs than today's ({others})"
+        typer.echo(f"warning: {shown(folder / PLAN_FILE)}: {what}; see rb check", err=True)
+    if routes.plan_hash != plan_hash(plan):
+        what = f"is not of this {PLAN_FILE}; see rb check"
+        typer.echo(f"warning: {shown(folder / ROUTES_FILE)}: {what}", err=True)
+
+
+def _rehearsed(
+    inputs: Inputs, plan: Plan, routes: Routes, options: Options, on_done: Progress | None
+) -> Rehearsal:
+    from planner.case import make_case
+    from planner.simulate.rehearse import rehearse
+    from planner.simulate.scene import make_scene
+
+    scene = make_scene(inputs.files, make_case(inputs).models)
+    return rehearse(scene, plan, routes, options, on_done)
+
+
+def _write(out: Path, options: Options, done: Rehearsal) -> None:
+    """Writes the records of every run, one below the other."""
+    from planner.files.records import write_records
+    from planner.simulate.records import columns
+
+    runs = zip(done.records, options.seeds, strict=True)
+    write_records(out, (columns(records, seed) for records, seed in runs))
+
+
+def _tell(plan: Plan, done: Rehearsal, json: bool, quiet: bool) -> None:
+    """Shows what was simulated, as text or as data."""
+    from planner.files.write import canonical_json
+    from planner.report.console import make_console
+    from planner.report.simulate import missed_words, render_simulation, simulation_data
+
+    if json:
+        typer.echo(canonical_json(simulation_data(_simulation(plan, done))), nl=False)
+    elif not quiet:
+        render_simulation(_simulation(plan, done), make_console())
+    else:
+        for words in missed_words(plan, done.simulated):
+            typer.echo(words)
+
+
+def _simulation(plan: Plan, done: Rehearsal) -> Simulation:
+    from planner.report.simulate import Simulation
+    from planner.simulate.figures import every_figure
+    from planner.simulate.series import time_series
+
+    first, window = done.records[0], done.window
+    until_ps = max(window.end_ps, int(first.arrived_ps[-1]) if first.n_requests else 0)
+    return Simulation(
+        plan,
+        done.simulated,
+        every_figure(done.records, window),
+        time_series(first, done.usages[0], until_ps),
+    )
+
+
+@contextmanager
+def _progress(show: bool) -> Iterator[Progress | None]:
+    """Yields a callback that moves a progress bar on stderr, or None when it is not wanted."""
+    import sys
+
+    if not show or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("simulating"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("runs"),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulate", total=None)
+
+        def moved(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield moved

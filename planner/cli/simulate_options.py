@@ -1,0 +1,65 @@
+"""The options of `rb simulate`: what each takes, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BALANCES = ("round_robin", "random", "fewest_requests", "least_kv", "power_of_two", "vllm")
+
+
+def _balance(value: str) -> str:
+    if value not in BALANCES:
+        raise typer.BadParameter(f"{value} is not one of {', '.join(BALANCES)}")
+    return value
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1e6:
+        raise typer.BadParameter(f"must lie above 0, up to a million, got {value:g}")
+    return value
+
+
+TraceFile = Annotated[
+    Path | None,
+    typer.Option("--trace", metavar="FILE", help="Recorded requests instead of its arrivals."),
+]
+RateFactor = Annotated[
+    float,
+    typer.Option("--rate-factor", metavar="X", callback=_positive, help="Times the traffic."),
+]
+Duration = Annotated[
+    float | None,
+    typer.Option(
+        "--duration-s",
+        metavar="S",
+        callback=_positive,
+        help="Of arrivals. Default: one round of a trace or schedule, else half an hour or more.",
+    ),
+]
+Seeds = Annotated[
+    int, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Runs: seeds 0 to N - 1.")
+]
+Fail = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail",
+        metavar="POOL@t[-t2][xR]",
+        help="A replica dies at t s (till t2), or takes R times as long; may be repeated.",
+    ),
+]
+Balance = Annotated[
+    str,
+    typer.Option(
+        "--balance",
+        metavar="POLICY",
+        callback=_balance,
+        help=f"Between the replicas of a pool: {', '.join(BALANCES)}.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="One row per request: .csv or .parquet."),
+]

@@ -1,0 +1,204 @@
+"""When simulation contradicts a plan, the plan is wrong (§9): try it, learn, search again.
+
+Program
+    repeat   simulate the chosen plan under the question's arrivals
+             no limit is missed for certain: done
+             simulate it at other multiples of its traffic, too; learn by how much each of its
+             pools is slower than the formula, load by load (simulate/learn.py)
+             search again on the corrected tables, from the front so far; choose; settle
+
+What was learned is part of the plan, so that `rb check` finds the same figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from planner.answer import make_answer, make_provenance
+from planner.choose import choose
+from planner.explore import Effort, Explored, explore_again
+from planner.files.plans import routes_of
+from planner.objectives import Objectives, make_objectives
+from planner.search.problem import Progress
+from planner.settle import Settled
+from planner.simulate.demand import busiest_window
+from planner.simulate.learn import Lesson, learn
+from planner.simulate.rehearse import Options, Rehearsal, rehearse
+from planner.simulate.scene import Scene, make_scene
+from planner.spec.arrays import IntArray
+from planner.spec.inputs import Inputs
+from planner.spec.plan import Learned, Plan, Simulated
+
+FACTORS = (0.6, 0.8, 0.9, 1.0, 1.1)
+"""Multiples of a plan's traffic at which it teaches."""
+
+BEFORE_S = 300.0
+"""Of a schedule or trace, the time before the busiest window in which the cluster fills."""
+
+MOST_SEEDS = 20
+
+
+@dataclass(frozen=True)
+class Care:
+    """How much an effort simulates: never seconds, on which no answer may depend."""
+
+    rounds: int  # of searching again
+    n_requests: int  # per simulated plan, about
+    n_front: int  # other points of the front that are simulated
+
+
+CARE: dict[Effort, Care] = {
+    "quick": Care(rounds=1, n_requests=10_000, n_front=0),
+    "standard": Care(rounds=3, n_requests=30_000, n_front=4),
+    "thorough": Care(rounds=6, n_requests=100_000, n_front=12),
+}
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A chosen deployment that was tried, and what the search knew in the end."""
+
+    objectives: Objectives
+    explored: Explored
+    chosen: Settled
+    simulated: Simulated
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where plans of one question are tried."""
+
+    scene: Scene
+    care: Care
+    seed: int
+
+    def rehearse(self, plan: Plan, rate_factor: float = 1.0) -> Rehearsal:
+        """Returns what a plan does at a multiple of its own traffic."""
+        return rehearse(self.scene, plan, routes_of(plan), self._options(plan, rate_factor))
+
+    def _options(self, plan: Plan, rate_factor: float) -> Options:
+        """Returns about as many requests as the effort asks for, of the part that counts."""
+        window = busiest_window(self.scene.files, rate_factor * (plan.predicted.rate_factor or 1.0))
+        rate_rps = plan.predicted.rate_rps * rate_factor
+        if window is None:
+            duration_s = self.care.n_requests / rate_rps
+            return Options((self.seed,), duration_s, rate_factor=rate_factor, n_processes=1)
+        start_s = max(window[0] - BEFORE_S, 0.0)
+        per_run = rate_rps * (window[1] - window[0])
+        n_seeds = min(math.ceil(self.care.n_requests / max(per_run, 1.0)), MOST_SEEDS)
+        return Options(
+            seeds=tuple(self.seed + k for k in range(n_seeds)),
+            duration_s=window[1] - start_s,
+            start_s=start_s,
+            rate_factor=rate_factor,
+            counted_s=window,
+            n_processes=1,
+        )
+
+
+def make_stage(inputs: Inputs, objectives: Objectives, effort: Effort, seed: int) -> Stage:
+    """Returns where the plans of a question are tried."""
+    return Stage(make_scene(inputs.files, objectives.case.models), CARE[effort], seed)
+
+
+def confirm(
+    stage: Stage,
+    objectives: Objectives,
+    explored: Explored,
+    chosen: Settled,
+    effort: Effort,
+    kept: IntArray | None = None,
+    on_trial: Progress | None = None,
+) -> Confirmed:
+    """Returns a chosen deployment that simulation does not contradict, if there is one.
+
+    Otherwise the one that misses its limits by least; its `simulated` says so.
+    """
+    tried: list[Confirmed] = []
+    for left in range(stage.care.rounds, -1, -1):
+        draft = _draft(objectives, chosen)
+        rehearsal = stage.rehearse(draft)
+        tried.append(Confirmed(objectives, explored, chosen, rehearsal.simulated))
+        if not rehearsal.simulated.missed or not left:
+            break
+        learned = _learned(stage, objectives, chosen, draft, rehearsal)
+        objectives = make_objectives(replace(objectives.case, learned=learned))
+        explored = explore_again(objectives, explored, effort, on_trial)
+        found, _ = choose(objectives, explored, kept)
+        if found is None:
+            break
+        chosen = found
+    best = min(tried, key=lambda t: (bool(t.simulated.missed), t.simulated.latency_ratio or 0.0))
+    return replace(best, why=tuple(_sentences(tried[0], best, len(tried))))
+
+
+def _sentences(first: Confirmed, best: Confirmed, n_tried: int) -> Iterator[str]:
+    """Yields what simulation had to say, where it contradicted a choice."""
+    if first is not best and first.simulated.missed:
+        was, what = worst(first.simulated)
+        pools = ", ".join(sorted({entry.pool for entry in best.objectives.case.learned}))
+        yield (
+            f"a choice of {first.chosen.cost_usd_per_h:.2f} $/h was given up: in simulation "
+            f"{what} was at {was:.1%} of its limit; searched again {n_tried - 1} times with these "
+            f"pools as slow as simulated: {pools}"
+        )
+    if best.simulated.missed:
+        ratio, what = worst(best.simulated)
+        yield f"in simulation {what} is at {ratio:.1%} of its limit: do not rely on this plan"
+
+
+def worst(simulated: Simulated) -> tuple[float, str]:
+    """Returns the largest simulated / allowed latency and the name of that statistic."""
+    return max(
+        (f.ms / f.at_most_ms, f"{f.statistic} {f.metric} of {f.class_name or 'all traffic'}")
+        for f in simulated.latency
+        if f.at_most_ms is not None
+    )
+
+
+def simulated_ratios(
+    stage: Stage, objectives: Objectives, front: Sequence[Settled], chosen: Confirmed
+) -> tuple[float | None, ...]:
+    """Returns simulated / allowed latency of points of the front, None for those not simulated.
+
+    The chosen one, and the next by cost on either side.
+    """
+    at = next(k for k, point in enumerate(front) if point is chosen.chosen)
+    near = sorted(range(len(front)), key=lambda k: (abs(k - at), k))[: stage.care.n_front + 1]
+    ratios: list[float | None] = [None] * len(front)
+    for k in near:
+        simulated = chosen.simulated
+        if k != at:
+            simulated = stage.rehearse(_draft(objectives, front[k])).simulated
+        ratios[k] = simulated.latency_ratio
+    return tuple(ratios)
+
+
+def _draft(objectives: Objectives, settled: Settled) -> Plan:
+    """Returns a settled deployment as a plan, as far as simulation needs one."""
+    provenance = make_provenance("draft", 0, "quick", 0, {})
+    return make_answer(objectives.case, settled, (), (), provenance, complete=True)
+
+
+def _learned(
+    stage: Stage, objectives: Objectives, chosen: Settled, draft: Plan, rehearsal: Rehearsal
+) -> tuple[Learned, ...]:
+    """Returns what is known after a plan was tried at several multiples of its traffic.
+
+    Of the plan's own pools the newest lesson counts, of others what was learned before.
+    """
+    case = objectives.case
+    lessons = []
+    for factor in FACTORS:
+        tried = rehearsal if factor == 1.0 else stage.rehearse(draft, factor)
+        start_ps, end_ps = tried.window.start_ps, tried.window.end_ps
+        runs = tuple(records.between(start_ps, end_ps) for records in tried.records)
+        lessons.append(Lesson(factor, runs))
+    plain = replace(case, learned=())
+    mixes = (case.workload.rate_rps[:, None] * chosen.shares).T
+    new = learn(plain, plain.tables(mixes), chosen.score.loads, lessons)
+    used = {entry.pool for entry in draft.deployment}
+    return (*(entry for entry in case.learned if entry.pool not in used), *new)

@@ -1,0 +1,1 @@
+"""Online decisions as pure functions: the simulator and the proxy call the very same ones."""

@@ -1,0 +1,322 @@
+"""The requests of a question: when each arrives, of which class, and what it asks of every pool.
+
+Notation
+    i          a request, in order of arrival                                          (N,)
+    c, p       its class; a pool                                                       (C,), (P,)
+    u, v, w    uniform numbers of i: its prompt's and its answer's quantile, rounding  1
+    Q_cp       nodes of a length distribution of class c on pool p, equally likely     tokens, (n,)
+    h          share of a prompt that the prefix cache holds                           1
+
+Program
+    arrivals    those that the question names, or a recorded trace in their place
+    class       by chance, with the mix of the classes' rates; a recorded one is kept
+    prompt      floor(Q[floor(n u)] + frac(n u)), whose mean is that of the nodes
+    answer      the same with v, independent of the prompt
+    fresh       floor(prompt (1 - h) + w), whose mean is right, too; at least 1
+
+The process is that of all requests together. For Poisson arrivals this is the same as a process of
+each class's own, as merged Poisson streams are one Poisson stream whose classes are independent. A
+bursty stream (gamma, weibull) is one renewal process with the stated cv and random classes: bursts
+are of all classes at once, and the gaps of one class alone are nearer to Poisson ones.
+
+The classes' rates, the schedule or the trace are replayed as they are: the rate that a plan was
+made for (`planner.workload.planning_rates`) is their busiest five minutes, or their mean.
+
+Every number has a stream of random numbers of its own, and a request the same quantiles on every
+pool. So plans are compared on the same requests (common random numbers), a longer demand begins
+with the shorter one of the same seed, and at another rate the same requests come, only faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.arrivals import (
+    Seed,
+    along,
+    gamma,
+    poisson,
+    repeated,
+    round_s,
+    square_curve,
+    trace,
+    weibull,
+)
+from planner.quality.lengths import DRAWN
+from planner.simulate.units import PS_PER_S
+from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.inputs import QuestionFiles
+from planner.spec.pool import Profile
+from planner.spec.question import Bursty, Poisson, Schedule, Square, Trace, TraceRow
+from planner.spec.workload import RequestShape, Workload
+from planner.workload import busiest_minutes, make_workload, schedule_curve
+
+LONGEST_S = 9e6
+"""Far above any run, and within what picoseconds in 64 bits can hold."""
+
+_DRAWN_BY_MIX = -1  # in place of a class
+_DRAWN = 0  # in place of a length
+
+
+@dataclass(frozen=True)
+class TokenArrays:
+    """What each request asks of one pool, (N,) each; 0 where its class may not use the pool."""
+
+    prompt: IntArray
+    fresh: IntArray  # prompt tokens that the prefix cache does not hold, 1 <= fresh <= prompt
+    output: IntArray  # at least 1
+
+
+@dataclass(frozen=True)
+class Demand:
+    """The requests to be served, in order of arrival."""
+
+    arrived_ps: IntArray  # (N,) ascending
+    class_index: IntArray  # (N,)
+    priority: IntArray  # (N,) the larger, the earlier its turn
+    tokens: tuple[TokenArrays | None, ...]  # (P,) None for a pool that no class may use
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What a trace tells of its requests, (n,) each, with what is to be drawn left open."""
+
+    times_s: FloatArray
+    class_index: IntArray
+    prompt: IntArray
+    output: IntArray
+
+
+def drawn_workload(files: QuestionFiles, pools: Sequence[Profile]) -> Workload:
+    """Returns the workload of a question with length distributions as fine as requests are drawn.
+
+    Raises:
+        InputError: a class never occurs in the trace that the question names.
+    """
+    return make_workload(files, pools, DRAWN)
+
+
+def own_duration_s(
+    files: QuestionFiles, rate_factor: float = 1.0, rows: Sequence[TraceRow] | None = None
+) -> float | None:
+    """Returns how long one round of a trace or of a schedule is, in s; None for what has no end.
+
+    Args:
+        files: the question.
+        rate_factor: how much faster than the question says, as in `make_demand`.
+        rows: a trace in place of the question's arrivals.
+    """
+    arrivals, recorded = files.question.arrivals, _recorded(files, rate_factor, rows)
+    if recorded is not None:
+        return round_s(recorded.times_s)
+    return schedule_curve(files).period_s if isinstance(arrivals, Schedule) else None
+
+
+def busiest_window(files: QuestionFiles, rate_factor: float = 1.0) -> tuple[float, float] | None:
+    """Returns start and end, in s since the first arrival, of the time that is planned for.
+
+    None where a question is planned at its mean. A trace that is replayed faster is over sooner:
+    so are its five minutes.
+    """
+    found = busiest_minutes(files)
+    arrivals = files.question.arrivals
+    if found is None or not isinstance(arrivals, Trace):
+        return found
+    factor = rate_factor * arrivals.rate_factor
+    return found[0] / factor, found[1] / factor
+
+
+def make_demand(
+    files: QuestionFiles,
+    workload: Workload,
+    *,
+    duration_s: float,
+    seed: int,
+    start_s: float = 0.0,
+    rate_factor: float = 1.0,
+    rows: Sequence[TraceRow] | None = None,
+) -> Demand:
+    """Returns the requests of a question; the same arguments give the same requests.
+
+    Args:
+        files: the question and the tables that it names.
+        workload: its `drawn_workload` on the pools that there are, (P,).
+        duration_s: how long requests arrive; a schedule or trace that is shorter is repeated.
+        seed: of arrivals, classes and lengths.
+        start_s: where in the arrivals to begin; times count from there. The requests are those
+            that come then in a demand that begins at 0.
+        rate_factor: multiplies the rates, beside the factor that the question has.
+        rows: a trace in place of the question's arrivals; of the question's classes, in order of
+            time, over more than an instant.
+
+    Raises:
+        ValueError: the duration is not above zero or too long for picoseconds, the start is below
+            zero, the factor is not above zero, or the trace spans no time.
+    """
+    end_s = start_s + duration_s
+    if not (start_s >= 0.0 and start_s < end_s <= LONGEST_S):
+        raise ValueError(
+            f"requests arrive for some time between 0 and {LONGEST_S:g} s, "
+            f"got {duration_s} s from {start_s} s on"
+        )
+    arrival, kind, prompt, output, rounding = np.random.SeedSequence(seed).spawn(5)
+    recorded = _recorded(files, rate_factor, rows)
+    if recorded is None:
+        times_s = _arrivals(files, rate_factor, end_s, arrival)
+        recorded = _nothing_recorded(times_s)
+    else:
+        times_s = repeated(recorded.times_s, end_s)
+    n = times_s.size
+    part = slice(int(np.searchsorted(times_s, start_s, side="left")), n)
+    row = np.arange(n)[part] % max(recorded.times_s.size, 1)
+    class_index = recorded.class_index[row]
+    by_mix = class_index == _DRAWN_BY_MIX
+    class_index[by_mix] = _classes(files, _uniform(kind, n)[part])[by_mix]
+    draw = _Draw(
+        class_index,
+        (recorded.prompt[row], recorded.output[row]),
+        (_uniform(prompt, n)[part], _uniform(output, n)[part]),
+        _uniform(rounding, n)[part],
+    )
+    priority = np.array([c.priority for c in files.question.classes], dtype=np.int64)
+    return Demand(
+        arrived_ps=np.rint((times_s[part] - start_s) * PS_PER_S).astype(np.int64),
+        class_index=class_index,
+        priority=priority[class_index],
+        tokens=tuple(draw.on_pool(column) for column in zip(*workload.shapes, strict=True)),
+    )
+
+
+# ---- When they arrive ----------------------------------------------------------------------------
+
+
+def _arrivals(
+    files: QuestionFiles, rate_factor: float, duration_s: float, seed: Seed
+) -> FloatArray:
+    """Returns the arrivals (N,) in s of the process that the question names, unless a trace."""
+    question = files.question
+    arrivals = question.arrivals
+    if isinstance(arrivals, Square):
+        curve = square_curve(arrivals.low_rps, arrivals.high_rps, arrivals.period_s)
+        return along(curve, seed=seed, duration_s=duration_s, rate_factor=rate_factor)
+    factor = rate_factor * arrivals.rate_factor
+    if isinstance(arrivals, Schedule):
+        return along(schedule_curve(files), seed=seed, duration_s=duration_s, rate_factor=factor)
+    rate_rps = factor * sum(c.rate_rps for c in question.classes)
+    if isinstance(arrivals, Bursty):
+        process = gamma if arrivals.process == "gamma" else weibull
+        return process(rate_rps, arrivals.cv, seed=seed, duration_s=duration_s)
+    assert isinstance(arrivals, Poisson)  # a trace is replayed by `repeated`
+    return poisson(rate_rps, seed=seed, duration_s=duration_s)
+
+
+def _recorded(
+    files: QuestionFiles, rate_factor: float, rows: Sequence[TraceRow] | None
+) -> _Recorded | None:
+    """Returns the trace to be replayed, at its speed; None where there is none."""
+    arrivals = files.question.arrivals
+    factor = rate_factor
+    if rows is None:
+        if not isinstance(arrivals, Trace):
+            return None
+        rows, factor = files.trace, rate_factor * arrivals.rate_factor
+    index_of = {c.name: k for k, c in enumerate(files.question.classes)}
+    return _Recorded(
+        times_s=trace(np.array([r.timestamp_s for r in rows]), factor),
+        class_index=np.array(
+            [_DRAWN_BY_MIX if r.class_name is None else index_of[r.class_name] for r in rows],
+            dtype=np.int64,
+        ),
+        prompt=_whole([r.input_tokens for r in rows]),
+        output=_whole([r.output_tokens for r in rows]),
+    )
+
+
+def _nothing_recorded(times_s: FloatArray) -> _Recorded:
+    lengths = np.full(times_s.size, _DRAWN)
+    return _Recorded(times_s, np.full(times_s.size, _DRAWN_BY_MIX), lengths, lengths)
+
+
+def _whole(tokens: Sequence[float | None]) -> IntArray:
+    """Returns recorded token counts as whole numbers of at least 1, (n,)."""
+    counts = [_DRAWN if count is None else max(1, round(count)) for count in tokens]
+    return np.array(counts, dtype=np.int64)
+
+
+# ---- What they ask -------------------------------------------------------------------------------
+
+
+def _uniform(seed: Seed, n: int) -> FloatArray:
+    """Returns numbers in [0, 1), (n,)."""
+    return np.random.default_rng(seed).random(n)
+
+
+def _classes(files: QuestionFiles, u: FloatArray) -> IntArray:
+    """Returns classes drawn with the mix of their rates, (N,)."""
+    rates = np.cumsum([c.rate_rps for c in files.question.classes])
+    return np.asarray(np.searchsorted(rates[:-1], u * rates[-1], side="right"), dtype=np.int64)
+
+
+def _tokens(nodes: FloatArray, u: FloatArray) -> IntArray:
+    """Returns whole token counts (N,) of which `nodes` (n,) are the equally likely means.
+
+    Within a node the fraction of n u is uniform and rounds up as often as the mean asks for.
+    """
+    place = u * nodes.size
+    node = place.astype(np.int64)
+    return np.floor(nodes[node] + (place - node)).astype(np.int64)
+
+
+class _Draw:
+    """What the requests ask of a pool, given the random numbers that they have on all pools."""
+
+    def __init__(
+        self,
+        class_index: IntArray,
+        recorded: tuple[IntArray, IntArray],
+        quantiles: tuple[FloatArray, FloatArray],
+        rounding: FloatArray,
+    ) -> None:
+        n_classes = int(class_index.max(initial=-1)) + 1
+        self._places = [np.flatnonzero(class_index == c) for c in range(n_classes)]
+        self._recorded_prompt, self._recorded_output = recorded
+        self._prompt_quantile, self._output_quantile = quantiles
+        self._rounding = rounding
+        self._made: dict[tuple[object, ...], TokenArrays] = {}
+
+    def on_pool(self, shapes: Sequence[RequestShape | None]) -> TokenArrays | None:
+        """Returns the token counts on a pool with these shapes by class, (C,).
+
+        Pools of one model share theirs.
+        """
+        if all(shape is None for shape in shapes):
+            return None
+        key = tuple(
+            None if s is None else (id(s.input_tokens), id(s.output_tokens), s.cached_input_ratio)
+            for s in shapes
+        )
+        if key not in self._made:
+            self._made[key] = self._make(shapes)
+        return self._made[key]
+
+    def _make(self, shapes: Sequence[RequestShape | None]) -> TokenArrays:
+        prompt, fresh, output = (np.zeros(self._rounding.size, np.int64) for _ in range(3))
+        # A class of which no request came has no places.
+        for places, shape in zip(self._places, shapes, strict=False):
+            if shape is None:
+                continue
+            asked = _tokens(shape.input_tokens, self._prompt_quantile[places])
+            answer = _tokens(shape.output_tokens, self._output_quantile[places])
+            known_prompt, known_output = (
+                self._recorded_prompt[places],
+                self._recorded_output[places],
+            )
+            asked = np.where(known_prompt == _DRAWN, asked, known_prompt)
+            uncached = asked * (1.0 - shape.cached_input_ratio) + self._rounding[places]
+            prompt[places] = asked
+            fresh[places] = np.clip(np.floor(uncached).astype(np.int64), 1, asked)
+            output[places] = np.where(known_output == _DRAWN, answer, known_output)
+        return TokenArrays(prompt, fresh, output)

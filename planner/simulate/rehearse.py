@@ -1,0 +1,183 @@
+"""A plan tried out: its replicas, its routes, its question's requests, one run per seed.
+
+Program
+    demand_s   = requests of the question, seed s
+    run_s      = cluster of the plan under demand_s, with the failures asked for
+    counted    = the busiest five minutes where the plan was made for them (§1 of the question's
+                 arrivals), the whole run where replicas fail or a trace was given,
+                 else what is left when the empty cluster has filled
+    simulated  = summary of all run_s over the counted requests
+
+What is simulated is what is served: routes.json, the routing table's pick and the policies between
+replicas are those of the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.parallel import over_seeds
+from planner.simulate.cluster import Cluster, PoolSetup, run
+from planner.simulate.demand import busiest_window, make_demand, own_duration_s
+from planner.simulate.failures import Failure
+from planner.simulate.records import Records, Usage
+from planner.simulate.scene import Scene
+from planner.simulate.summary import Conditions, Terms, summarise
+from planner.simulate.units import PS_PER_S
+from planner.simulate.warmup import Window, steady_window
+from planner.spec.inputs import QuestionFiles
+from planner.spec.plan import Plan, Routes, Simulated
+from planner.spec.question import TraceRow
+from planner.spec.workload import Workload
+
+LEAST_S = 1800.0
+FEWEST_REQUESTS = 20_000
+MOST_S = 7 * 86_400.0
+"""A run of arrivals without end lasts half an hour, longer for slow traffic, at most a week."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Under which conditions a plan is tried."""
+
+    seeds: tuple[int, ...] = (0,)
+    duration_s: float | None = None  # None: one round of a schedule or trace, else half an hour
+    start_s: float = 0.0  # where in a schedule or trace
+    rate_factor: float = 1.0
+    trace: tuple[TraceRow, ...] | None = None  # in place of the question's arrivals
+    failures: tuple[Failure, ...] = ()
+    balance: str = "round_robin"
+    counted_s: tuple[float, float] | None = None  # None: as the module says
+    n_processes: int | None = None  # None: one per core
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a plan did."""
+
+    simulated: Simulated
+    records: tuple[Records, ...]  # one per seed
+    usages: tuple[Usage, ...]
+    window: Window
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run, as another process can be told of it."""
+
+    cluster: Cluster
+    files: QuestionFiles
+    workload: Workload
+    options: Options
+    duration_s: float
+    seed: int
+
+
+def rehearse(
+    scene: Scene, plan: Plan, routes: Routes, options: Options, on_done: Progress | None = None
+) -> Rehearsal:
+    """Returns what a plan does under its question's arrivals, or under others.
+
+    Args:
+        scene: the question and the fitted pools, those of the plan among them.
+        plan: which replicas there are.
+        routes: which share of each class goes where.
+        options: seeds, duration, failures.
+        on_done: called after each run with (done, total).
+
+    Raises:
+        InputError: a pool of the plan is not in the scene, routes lead nowhere, or a failure names
+            what is not there.
+    """
+    here = scene.of_plan(plan, routes)
+    # Where a plan maximises the traffic it carries, that traffic is what it is tried with.
+    options = replace(options, rate_factor=options.rate_factor * (plan.predicted.rate_factor or 1))
+    duration_s = _duration_s(here, options)
+    setups = tuple(
+        PoolSetup(entry.pool, here.engines[entry.pool], entry.replicas, here.request_ps[entry.pool])
+        for entry in plan.deployment
+    )
+    cluster = Cluster(setups, routes, here.workload.class_names, options.balance)
+    jobs = [
+        _Job(cluster, here.files, here.workload, options, duration_s, seed)
+        for seed in options.seeds
+    ]
+    records: list[Records] = []
+    usages: list[Usage] = []
+    for found, usage in over_seeds(_run, jobs, options.n_processes):
+        records.append(found)
+        usages.append(usage)
+        if on_done is not None:
+            on_done(len(records), len(jobs))
+    window = _window(here, options, records, duration_s)
+    conditions = Conditions(
+        options.seeds, options.balance, options.rate_factor, tuple(map(str, options.failures))
+    )
+    simulated = summarise(records, usages, _terms(here, plan), window, conditions)
+    return Rehearsal(simulated, tuple(records), tuple(usages), window)
+
+
+def _run(job: _Job) -> tuple[Records, Usage]:
+    """Returns the records of one seed."""
+    options = job.options
+    demand = make_demand(
+        job.files,
+        job.workload,
+        start_s=options.start_s,
+        duration_s=job.duration_s,
+        seed=job.seed,
+        rate_factor=options.rate_factor,
+        rows=options.trace,
+    )
+    done = run(job.cluster, demand, options.failures, job.seed)
+    return done.records, done.usage
+
+
+def _duration_s(scene: Scene, options: Options) -> float:
+    """Returns for how long requests arrive, in s."""
+    if options.duration_s is not None:
+        return options.duration_s
+    own_s = own_duration_s(scene.files, options.rate_factor, options.trace)
+    if own_s is not None:
+        return own_s
+    rate_rps = float(scene.workload.mean_rate_rps.sum()) * options.rate_factor
+    return min(max(LEAST_S, FEWEST_REQUESTS / rate_rps), MOST_S)
+
+
+def _window(
+    scene: Scene, options: Options, records: Sequence[Records], duration_s: float
+) -> Window:
+    """Returns which arrivals count."""
+    end_ps = round(duration_s * PS_PER_S)
+    counted_s = options.counted_s
+    if counted_s is None and not options.failures and options.trace is None:
+        counted_s = busiest_window(scene.files, options.rate_factor)
+    if counted_s is not None:
+        start_ps, stop_ps = (round(max(s - options.start_s, 0) * PS_PER_S) for s in counted_s)
+        if start_ps < min(stop_ps, end_ps):
+            return Window(start_ps, min(stop_ps, end_ps))
+    if options.failures or scene.changes_rate or options.trace is not None:
+        return Window(0, end_ps)
+    return steady_window(records, end_ps)
+
+
+def _terms(scene: Scene, plan: Plan) -> Terms:
+    """Returns what the runs of a plan are held against."""
+    prices = [scene.profiles[entry.pool].pool.price for entry in plan.deployment]
+    return Terms(
+        limits=scene.workload.limits,
+        objective=scene.files.question.latency_objective,
+        quality=scene.workload.quality,
+        rent_usd_per_h=np.array([entry.usd_per_h for entry in plan.deployment]),
+        usd_per_million_input_tokens=np.array(
+            [0.0 if price is None else price.usd_per_million_input_tokens for price in prices]
+        ),
+        usd_per_million_output_tokens=np.array(
+            [0.0 if price is None else price.usd_per_million_output_tokens for price in prices]
+        ),
+    )

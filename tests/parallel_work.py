@@ -1,0 +1,50 @@
+"""Functions that run in other processes, for tests of planner.parallel, and a command of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from planner.parallel import over_seeds
+
+
+def sum_of_draws(seed: int) -> float:
+    return float(np.random.default_rng(seed).random(1000).sum())
+
+
+def process_beside_another(folder: Path) -> int:
+    """The number of this process, when a second one is here, too."""
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def broken_at_three(seed: int) -> int:
+    if seed == 3:
+        raise ValueError(f"no result for seed {seed}")
+    return seed
+
+
+def first_at_once(seed: int) -> int:
+    if seed:
+        time.sleep(600.0)
+    return seed
+
+
+def forever(seed: int) -> int:
+    sys.stdout.write(f"started {os.getpid()}\n")  # in one piece
+    sys.stdout.flush()
+    time.sleep(600.0)
+    return seed
+
+
+if __name__ == "__main__":
+    try:
+        print(list(over_seeds(forever, range(4), 2)))
+    except KeyboardInterrupt:
+        sys.exit("stopped")

@@ -1,0 +1,72 @@
+"""One function over many seeds: what comes back, in which order, and what Ctrl-C leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import parallel_work
+import pytest
+
+from planner.parallel import over_seeds
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_results_come_in_order_whatever_the_number_of_processes(n_processes):
+    seeds = [5, 1, 4, 1, 3]
+    expected = [parallel_work.sum_of_draws(seed) for seed in seeds]
+    assert list(over_seeds(parallel_work.sum_of_draws, seeds, n_processes)) == expected
+
+
+def test_two_processes_work_at_the_same_time(tmp_path):
+    found = set(over_seeds(parallel_work.process_beside_another, [tmp_path, tmp_path], 2))
+    assert len(found) == 2 and os.getpid() not in found
+
+
+@pytest.mark.parametrize(("n_arguments", "n_processes"), [(1, 8), (3, 1)])
+def test_one_call_or_one_process_stays_here(n_arguments, n_processes):
+    here = over_seeds(lambda _: os.getpid(), range(n_arguments), n_processes)
+    assert list(here) == [os.getpid()] * n_arguments
+
+
+def test_no_arguments_no_results():
+    assert list(over_seeds(parallel_work.sum_of_draws, [], 2)) == []
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_an_exception_comes_after_the_results_before_it(n_processes):
+    results = over_seeds(parallel_work.broken_at_three, range(6), n_processes)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="no result for seed 3"):
+        next(results)
+
+
+def test_who_wants_no_more_results_does_not_wait_for_them():
+    results = over_seeds(parallel_work.first_at_once, range(4), 2)
+    assert next(results) == 0
+    began_s = time.monotonic()
+    results.close()
+    assert time.monotonic() - began_s < 60.0
+
+
+def test_ctrl_c_in_the_terminal_ends_all_processes_and_says_nothing():
+    """As a terminal does it: the signal goes to every process of the group."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, parallel_work.__file__]
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    children = [int(running.stdout.readline().split()[1]) for _ in range(2)]
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (1, "", "stopped\n")
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
