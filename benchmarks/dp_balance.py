@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.parallel import over_seeds
-from planner.scheduling.balance import POLICIES, make_policy
+from planner.scheduling.balance import make_policy
 from planner.scheduling.balanceroute import BalanceRoute
 from planner.scheduling.batch import BatchPolicy, OneByOne, fifo, largest_first
 from planner.scheduling.lookahead import Lookahead
@@ -38,12 +38,12 @@ from planner.scheduling.matching import BestMatch
 from planner.scheduling.survival import Survival
 from planner.simulate.barrier import Group
 from planner.simulate.settings import EngineSettings, StepTimes, Times, Tokens
-from planner.spec.arrays import IntArray
+from planner.spec.arrays import FloatArray, IntArray
 
 STEP_PS = 10**10  # b
 N_POOLED = 500
 N_WARM_STEPS, N_STEPS = 1_000, 2_000
-OPEN_STEPS, OPEN_WARM_STEPS = 8_000, 2_000
+OPEN_STEPS, OPEN_WARM_STEPS, OPEN_PLACES = 8_000, 2_000, 64
 NO_LIMIT = 2**40
 FOREVER = 2**62
 
@@ -200,12 +200,136 @@ def open_loop(setting: Setting) -> Open:
 
 
 def saturated_table(
-    lengths: Lengths, n_ranks: int, n_places: int, ratio: float, n_seeds: int
+    lengths: Lengths,
+    n_ranks: int,
+    n_places: int,
+    ratio: float,
+    n_seeds: int,
+    n_processes: int | None,
 ) -> Iterator[str]:
-    """Yields a Markdown table over policies, and what it says about the targets."""
+    """Yields a Markdown table over policies, and which targets it meets."""
     settings = [
         Setting(policy, lengths, n_ranks, n_places, ratio, seed)
         for policy in SATURATED
         for seed in range(n_seeds)
     ]
-    runs = dict(zip(settings, over_seeds(saturated, settings), strict=True))
+    figures = np.array(list(over_seeds(saturated, settings, n_processes)))
+    figures = figures.reshape(len(SATURATED), n_seeds, 4)
+    runs = dict(zip(SATURATED, figures, strict=True))
+    base = runs["round_robin"][:, 0]
+    yield f"### {n_ranks} ranks of {n_places} places, ratio {ratio:g}, {n_seeds} seeds"
+    yield ""
+    yield "| policy | throughput | least | most | efficiency | imbalance | max - min tokens |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    for policy, found in runs.items():
+        gain = found[:, 0] / base
+        _, efficiency, imbalance, spread = found.mean(axis=0)
+        yield (
+            f"| {policy} | {gain.mean():.3f} | {gain.min():.3f} | {gain.max():.3f} "
+            f"| {efficiency:.3f} | {imbalance:.3f} | {spread:,.0f} |"
+        )
+    yield ""
+    yield from _order_verdicts(runs)
+    if ratio == 1.0 and n_ranks in AT_LEAST_GAIN:
+        yield from _gain_verdicts(runs, AT_LEAST_GAIN[n_ranks])
+    yield ""
+
+
+def _order_verdicts(runs: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Yields whether blind policies < BR-0 < BR-H, in throughput and in balance."""
+    means = {policy: found.mean(axis=0) for policy, found in runs.items()}
+    for name, column, sign in (("throughput", 0, 1.0), ("imbalance", 2, -1.0), ("spread", 3, -1.0)):
+        blind = max(sign * means[policy][column] for policy in BLIND)
+        br0, brh = sign * means["br0"][column], sign * means["brh"][column]
+        yield f"- blind < br0 < brh by {name}: {_verdict(blind < br0 < brh)}"
+
+
+def _gain_verdicts(runs: Mapping[str, FloatArray], at_least: float) -> Iterator[str]:
+    """Yields whether the policy of most throughput is as much better as it has to be."""
+    best = max(runs, key=lambda policy: float(runs[policy][:, 0].mean()))
+    for other in ("round_robin", "fewest_requests"):
+        gain = runs[best][:, 0] / runs[other][:, 0] - 1.0
+        yield (
+            f"- {best} over {other}, at least {at_least:+.0%}: mean {gain.mean():+.1%} "
+            f"{_verdict(gain.mean() >= at_least)}, least {gain.min():+.1%} "
+            f"{_verdict(gain.min() >= at_least)}"
+        )
+    efficiency = runs[best][:, 1].min()
+    yield (
+        f"- efficiency of {best}, at least {AT_LEAST_EFFICIENCY}: least {efficiency:.3f} "
+        f"{_verdict(efficiency >= AT_LEAST_EFFICIENCY)}"
+    )
+
+
+def _verdict(is_met: bool) -> str:
+    return "met" if is_met else "MISSED"
+
+
+def open_table(
+    lengths: Lengths, n_ranks: int, n_places: int, n_seeds: int, n_processes: int | None
+) -> Iterator[str]:
+    """Yields a Markdown table of what Poisson arrivals see at two loads, ratio 1."""
+    loads = (0.7, 0.9)
+    settings = [
+        Setting(policy, lengths, n_ranks, n_places, 1.0, seed, load)
+        for policy in OPEN
+        for load in loads
+        for seed in range(n_seeds)
+    ]
+    figures = np.array(list(over_seeds(open_loop, settings, n_processes)))
+    figures = figures.reshape(len(OPEN), len(loads), n_seeds, 2)
+    yield f"### Open loop: {n_ranks} ranks of {n_places} places, ratio 1, {n_seeds} seeds"
+    yield ""
+    yield "| policy | TPOT at .7 | E2E at .7 | TPOT at .9 | E2E at .9 |"
+    yield "|---|--:|--:|--:|--:|"
+    for policy, by_load in zip(OPEN, figures.mean(axis=2), strict=True):
+        cells = " | ".join(f"{tpot:.3f} | {e2e:.0f}" for tpot, e2e in by_load)
+        yield f"| {policy} | {cells} |"
+    yield ""
+
+
+def read_lengths(path: Path) -> Lengths:
+    """Returns the lengths of a trace, rows in file order."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [(int(r["ContextTokens"]), int(r["GeneratedTokens"])) for r in csv.DictReader(file)]
+    prompt, answer = np.array(rows, dtype=np.int64).T
+    return Lengths(prompt, answer)
+
+
+def made_lengths(n_rows: int = 20_000) -> Lengths:
+    """Returns independent lognormal lengths with the moments of the conversations."""
+    rng = np.random.default_rng(0)
+
+    def column(mean: float, cv: float) -> IntArray:
+        variance = np.log1p(cv * cv)
+        sizes = rng.lognormal(np.log(mean) - variance / 2, np.sqrt(variance), n_rows)
+        return np.maximum(np.rint(sizes), 1).astype(np.int64)
+
+    return Lengths(column(*PROMPT_MOMENTS), column(*ANSWER_MOMENTS))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lengths", type=Path, help="trace to draw requests from")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[16, 64, 144])
+    parser.add_argument("--ratios", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--places", type=int, default=32, help="of a rank, saturated")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--open-ranks", type=int, nargs="*", default=[16])
+    parser.add_argument("--processes", type=int, help="at once; default: one for each core")
+    arguments = parser.parse_args()
+    n_seeds, n_processes = arguments.seeds, arguments.processes
+    lengths = read_lengths(arguments.lengths) if arguments.lengths else made_lengths()
+    print(f"Lengths: {arguments.lengths.name if arguments.lengths else 'made, lognormal'}\n")
+    for n_ranks in arguments.ranks:
+        for ratio in arguments.ratios:
+            places = arguments.places
+            table = saturated_table(lengths, n_ranks, places, ratio, n_seeds, n_processes)
+            print("\n".join(table), flush=True)
+    for n_ranks in arguments.open_ranks:
+        table = open_table(lengths, n_ranks, OPEN_PLACES, n_seeds, n_processes)
+        print("\n".join(table), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@
     pilot_pools(Path(DIR))   llm_pilot/*: closed loops of 1 to 128 users for 120 s, TGI
 
 Nothing of these files is part of this repository. GPUs and models are described as their data
-sheets and cards do; they are used for the cache size where a run did not record it, and for guesses.
+sheets and cards do: for guesses, and for the cache size where a run did not record it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,17 @@ from planner.spec.pool import Pool, Profile
 UNBOUNDED_BLOCKS = 2**40
 PILOT_DURATION_MS = 120_000.0
 MAX_FAILED_RATIO = 0.01
-# The load generator often got the last two tokens together: at one user, two-token answers of
-# gpt-neox-20b have a gap of 0.1 to 0.5 steps, those of 10 tokens and more hardly differ from long ones.
+# TGI reserves room for the longest answer that a request may have, which nobody recorded.
+ROOMY_TOKENS_PER_USER = 512
+# Keys (and values) of a token in one layer: multi-query attention in starcoder.
+PILOT_KEY_WIDTH = {
+    "EleutherAI/gpt-neox-20b": 6144,
+    "bigcode/starcoder": 128,
+    "llama-13b": 5120,
+    "llama-7b": 4096,
+}
+# The load generator often got the last two tokens together: at one user, answers of two tokens have
+# a gap of 0.1 to 0.9 of a step, depending on the model. From 10 tokens on it hardly matters.
 PILOT_SHORTEST_TOKENS = 10
 TO_BE_FITTED = StepLaw(1.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -91,8 +100,6 @@ class VllmRun:
     recording: Recording
     settings: EngineSettings  # step times are placeholders
     guess: Prior
-    n_running: pd.Series  # each second
-    queued_ms: np.ndarray  # when the engine took each request out of its inbox
 
 
 def vllm_runs(folder: Path) -> Iterator[VllmRun]:
@@ -100,41 +107,31 @@ def vllm_runs(folder: Path) -> Iterator[VllmRun]:
     for path in sorted((folder / "llmservingsim").glob("*_vllm_requests.jsonl")):
         name = path.name.removesuffix("_vllm_requests.jsonl")
         meta = json.loads(path.with_name(f"{name}_vllm_meta.json").read_text())
-        series = pd.read_csv(path.with_name(f"{name}_vllm_timeseries.csv"))
         requests = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
         gpu, model_name = name.split("_", 1)
         profile = Profile(_pool(name, gpu, meta["engine_kwargs"]), GPUS[gpu], MODELS[model_name])
-        recording, queued_ms = _recording(requests)
         yield VllmRun(
             name=name.replace("_", " "),
-            recording=recording,
+            recording=_recording(requests),
             settings=_settings(profile, meta),
             guess=prior(profile, (), ()),
-            n_running=series.set_index("t")["running"],
-            queued_ms=queued_ms,
         )
 
 
-def _recording(requests: pd.DataFrame) -> tuple[Recording, np.ndarray]:
-    """Returns a run and its queued_ts, in ms since the first arrival.
+def _recording(requests: pd.DataFrame) -> Recording:
+    """Returns a run, in ms since the first arrival.
 
     Arrivals are read from one clock and everything else from another. The engine takes a request at
     once when it is idle, so the shortest way from arrival to queue is the clocks' difference.
     """
     apart_s = (requests.queued_ts - requests.arrival_time).min()
     arrived_s = requests.arrival_time + apart_s
-    start_s = arrived_s.min()
-
-    def ms(at_s: pd.Series) -> np.ndarray:
-        return 1000.0 * (at_s - start_s).to_numpy()
-
-    tokens = Tokens(
-        requests.input_toks.tolist(), requests.input_toks.tolist(), requests.output_toks.tolist()
+    times_s = (arrived_s, requests.first_token_ts, requests.last_token_ts)
+    prompt = requests.input_toks.tolist()
+    return Recording(
+        Tokens(prompt, prompt, requests.output_toks.tolist()),
+        *(1000.0 * (at_s - arrived_s.min()).to_numpy() for at_s in times_s),
     )
-    recording = Recording(
-        tokens, ms(arrived_s), ms(requests.first_token_ts), ms(requests.last_token_ts)
-    )
-    return recording, ms(requests.queued_ts)
 
 
 def _pool(name: str, gpu: str, options: dict) -> Pool:
@@ -176,6 +173,7 @@ class PilotPool:
     name: str
     recordings: dict[int, Recording]  # by users, ascending
     settings: EngineSettings  # step times are placeholders
+    is_roomy: bool  # a cache that is not full with the most users
 
 
 def pilot_pools(folder: Path) -> Iterator[PilotPool]:
@@ -185,19 +183,27 @@ def pilot_pools(folder: Path) -> Iterator[PilotPool]:
     no load had more than 1 % failed requests: survivors of failures are short.
     """
     at = folder / "llm_pilot"
-    features = pd.read_csv(at / "llm_features.csv").set_index("model")
-    flash = set(features.index[features.model_is_flash_attention])
+    models = pd.read_csv(at / "llm_features.csv").set_index("model")
+    memory_gb = pd.read_csv(at / "gpu_features.csv").set_index("gpu").gpu_memory_capacity_gb_total
     loads = pd.read_csv(at / "aggregate.csv")
-    requests = pd.read_csv(at / "requests.csv.gz")
     keys = ["model", "gpu", "n_gpus"]
+    requests = pd.read_csv(at / "requests.csv.gz")
     by_load = dict(iter(requests.groupby([*keys, "num_users"])))
     for key, rows in loads.groupby(keys):
+        facts = models.loc[key[0]]
         failed = rows.n_failed / (rows.n_requests + rows.n_failed)
-        if key[0] not in flash or failed.max() > MAX_FAILED_RATIO:
+        if not facts.model_is_flash_attention or failed.max() > MAX_FAILED_RATIO:
             continue
         recordings = {n: _closed(by_load[*key, n], n) for n in sorted(rows.num_users)}
-        name = f"{key[0].rsplit('/', 1)[-1]} {key[2]}x{key[1]}"
-        yield PilotPool(name, recordings, _pausing(max(recordings)))
+        most = max(recordings)
+        cache_gb = 0.9 * memory_gb[f"{key[2]} x {key[1]}"] - key[2] - 2 * facts.model_n_parameters
+        token_bytes = 4 * facts.model_n_layers * PILOT_KEY_WIDTH[key[0]]
+        yield PilotPool(
+            name=f"{key[0].rsplit('/', 1)[-1]} {key[2]}x{key[1]}",
+            recordings=recordings,
+            settings=_pausing(most),
+            is_roomy=bool(cache_gb * 1e9 / token_bytes >= ROOMY_TOKENS_PER_USER * most),
+        )
 
 
 def _closed(requests: pd.DataFrame, n_users: int) -> Recording:
@@ -216,7 +222,7 @@ def _closed(requests: pd.DataFrame, n_users: int) -> Recording:
 
 
 def _pausing(n_users: int) -> EngineSettings:
-    """Returns TGI's admission rule; nothing else was ever full with so few and short requests."""
+    """Returns TGI's admission rule, with room for everybody."""
     return EngineSettings(
         steps=step_times(TO_BE_FITTED, n_users),
         max_num_seqs=n_users,

@@ -25,7 +25,7 @@ from planner.search.problem import Progress
 from planner.settle import Settled
 from planner.simulate.demand import busiest_window
 from planner.simulate.learn import Lesson, learn
-from planner.simulate.rehearse import Options, Rehearsal, rehearse
+from planner.simulate.rehearse import MOST_S, Options, Rehearsal, rehearse
 from planner.simulate.scene import Scene, make_scene
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
@@ -37,7 +37,11 @@ FACTORS = (0.6, 0.8, 0.9, 1.0, 1.1)
 BEFORE_S = 300.0
 """Of a schedule or trace, the time before the busiest window in which the cluster fills."""
 
+FEWEST_SEEDS = 3
 MOST_SEEDS = 20
+"""Runs of the busiest window: with fewer, its parts are too alike for an honest interval."""
+
+LEAST_RPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Confirmed:
     objectives: Objectives
     explored: Explored
     chosen: Settled
-    simulated: Simulated
+    simulated: Simulated | None  # None: interrupted before it was tried
     why: tuple[str, ...] = ()
 
 
@@ -84,11 +88,12 @@ class Stage:
         window = busiest_window(self.scene.files, rate_factor * (plan.predicted.rate_factor or 1.0))
         rate_rps = plan.predicted.rate_rps * rate_factor
         if window is None:
-            duration_s = self.care.n_requests / rate_rps
+            duration_s = min(self.care.n_requests / max(rate_rps, LEAST_RPS), MOST_S)
             return Options((self.seed,), duration_s, rate_factor=rate_factor, n_processes=1)
         start_s = max(window[0] - BEFORE_S, 0.0)
         per_run = rate_rps * (window[1] - window[0])
-        n_seeds = min(math.ceil(self.care.n_requests / max(per_run, 1.0)), MOST_SEEDS)
+        n_seeds = math.ceil(self.care.n_requests / max(per_run, 1.0))
+        n_seeds = min(max(n_seeds, FEWEST_SEEDS), MOST_SEEDS)
         return Options(
             seeds=tuple(self.seed + k for k in range(n_seeds)),
             duration_s=window[1] - start_s,
@@ -115,29 +120,64 @@ def confirm(
 ) -> Confirmed:
     """Returns a chosen deployment that simulation does not contradict, if there is one.
 
-    Otherwise the one that misses its limits by least; its `simulated` says so.
+    Otherwise the one that misses its limits by least; its `simulated` says so. After Ctrl-C it is
+    the best that was tried, or else the given one untried, and the search is not complete.
     """
-    tried: list[Confirmed] = []
+    given, tried = Confirmed(objectives, explored, chosen, None), []
+    try:
+        for each in _rounds(stage, given, effort, kept, on_trial):
+            tried.append(each)  # noqa: PERF402  what was tried before Ctrl-C is kept
+    except KeyboardInterrupt:
+        why = ("interrupted: it was not simulated",)
+        best = _best(tried) if tried else replace(given, why=why)
+        return replace(best, explored=replace(best.explored, complete=False))
+    return _best(tried)
+
+
+def _rounds(
+    stage: Stage,
+    now: Confirmed,
+    effort: Effort,
+    kept: IntArray | None,
+    on_trial: Progress | None,
+) -> Iterator[Confirmed]:
+    """Yields one tried choice after the other, until one holds or the effort is spent.
+
+    A search that was interrupted is not followed by another one.
+    """
     for left in range(stage.care.rounds, -1, -1):
-        draft = _draft(objectives, chosen)
+        draft = _draft(now.objectives, now.chosen)
         rehearsal = stage.rehearse(draft)
-        tried.append(Confirmed(objectives, explored, chosen, rehearsal.simulated))
-        if not rehearsal.simulated.missed or not left:
-            break
-        learned = _learned(stage, objectives, chosen, draft, rehearsal)
-        objectives = make_objectives(replace(objectives.case, learned=learned))
-        explored = explore_again(objectives, explored, effort, on_trial)
+        yield replace(now, simulated=rehearsal.simulated)
+        if not rehearsal.simulated.missed or not left or not now.explored.complete:
+            return
+        learned = _learned(stage, now.objectives, now.chosen, draft, rehearsal)
+        if learned == now.objectives.case.learned:
+            return  # the same tables again would give the same answer
+        objectives = make_objectives(replace(now.objectives.case, learned=learned))
+        explored = explore_again(objectives, now.explored, effort, on_trial)
         found, _ = choose(objectives, explored, kept)
         if found is None:
-            break
-        chosen = found
-    best = min(tried, key=lambda t: (bool(t.simulated.missed), t.simulated.latency_ratio or 0.0))
+            return
+        now = Confirmed(objectives, explored, found, None)
+
+
+def _best(tried: Sequence[Confirmed]) -> Confirmed:
+    """Returns the choice that holds, else the one that misses by least, and says what happened."""
+
+    def miss(each: Confirmed) -> tuple[bool, float]:
+        assert each.simulated is not None  # every round yields what it simulated
+        return bool(each.simulated.missed), each.simulated.latency_ratio or 0.0
+
+    best = min(tried, key=miss)
+    complete = all(each.explored.complete for each in tried)
+    best = replace(best, explored=replace(best.explored, complete=complete))
     return replace(best, why=tuple(_sentences(tried[0], best, len(tried))))
 
 
 def _sentences(first: Confirmed, best: Confirmed, n_tried: int) -> Iterator[str]:
     """Yields what simulation had to say, where it contradicted a choice."""
-    if first is not best and first.simulated.missed:
+    if first.chosen is not best.chosen and first.simulated is not None and first.simulated.missed:
         was, what = worst(first.simulated)
         pools = ", ".join(sorted({entry.pool for entry in best.objectives.case.learned}))
         yield (
@@ -145,7 +185,7 @@ def _sentences(first: Confirmed, best: Confirmed, n_tried: int) -> Iterator[str]
             f"{what} was at {was:.1%} of its limit; searched again {n_tried - 1} times with these "
             f"pools as slow as simulated: {pools}"
         )
-    if best.simulated.missed:
+    if best.simulated is not None and best.simulated.missed:
         ratio, what = worst(best.simulated)
         yield f"in simulation {what} is at {ratio:.1%} of its limit: do not rely on this plan"
 
@@ -162,18 +202,18 @@ def worst(simulated: Simulated) -> tuple[float, str]:
 def simulated_ratios(
     stage: Stage, objectives: Objectives, front: Sequence[Settled], chosen: Confirmed
 ) -> tuple[float | None, ...]:
-    """Returns simulated / allowed latency of points of the front, None for those not simulated.
+    """Returns simulated / allowed latency of points of the front, None where not simulated.
 
     The chosen one, and the next by cost on either side.
     """
     at = next(k for k, point in enumerate(front) if point is chosen.chosen)
     near = sorted(range(len(front)), key=lambda k: (abs(k - at), k))[: stage.care.n_front + 1]
     ratios: list[float | None] = [None] * len(front)
-    for k in near:
-        simulated = chosen.simulated
-        if k != at:
-            simulated = stage.rehearse(_draft(objectives, front[k])).simulated
-        ratios[k] = simulated.latency_ratio
+    if chosen.simulated is None or chosen.simulated.latency_ratio is None:
+        return tuple(ratios)  # not simulated, or without limits to hold the others against
+    ratios[at] = chosen.simulated.latency_ratio
+    for k in near[1:]:
+        ratios[k] = stage.rehearse(_draft(objectives, front[k])).simulated.latency_ratio
     return tuple(ratios)
 
 

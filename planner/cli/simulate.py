@@ -11,7 +11,7 @@ import typer
 
 from planner.cli import simulate_options as o
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
-from planner.errors import ExitCode, Fault, InputError
+from planner.errors import ExitCode
 
 if TYPE_CHECKING:
     from planner.report.simulate import Simulation
@@ -43,10 +43,12 @@ def simulate(
     Example: rb simulate plans/demo --rate-factor 1.3
     """
     from planner.files.inputs import read_inputs
+    from planner.files.plans import need_plan_and_routes
     from planner.files.question import read_trace
     from planner.files.records import check_out
     from planner.simulate.failures import parse
-    from planner.simulate.rehearse import Options
+    from planner.simulate.rehearse import Options, rehearse
+    from planner.simulate.scene import scene_of
 
     if out is not None:
         check_out(out)
@@ -60,11 +62,11 @@ def simulate(
         failures=failures,
         balance=balance,
     )
-    plan, routes = _plan(folder)
+    plan, routes = need_plan_and_routes(folder)
     if not quiet:
         _warn(folder, inputs, plan, routes)
     with _progress(show=not quiet and not json) as on_done:
-        done = _rehearsed(inputs, plan, routes, options, on_done)
+        done = rehearse(scene_of(inputs), plan, routes, options, on_done)
     if out is not None:
         _write(out, options, done)
     _tell(plan, done, json, quiet)
@@ -72,17 +74,6 @@ def simulate(
         typer.echo(f"wrote {out.as_posix()}", err=json)
     if done.simulated.missed:
         raise typer.Exit(int(ExitCode.FOUND_WANTING))
-
-
-def _plan(folder: Path) -> tuple[Plan, Routes]:
-    """Returns the plan and the routing table of a folder; raises InputError with all faults."""
-    from planner.files.plans import read_plan, read_routes
-
-    faults: list[Fault] = []
-    plan, routes = read_plan(folder, faults), read_routes(folder, faults)
-    if plan is None or routes is None:
-        raise InputError(faults)
-    return plan, routes
 
 
 def _warn(folder: Path, inputs: Inputs, plan: Plan, routes: Routes) -> None:
@@ -99,17 +90,6 @@ def _warn(folder: Path, inputs: Inputs, plan: Plan, routes: Routes) -> None:
     if routes.plan_hash != plan_hash(plan):
         what = f"is not of this {PLAN_FILE}; see rb check"
         typer.echo(f"warning: {shown(folder / ROUTES_FILE)}: {what}", err=True)
-
-
-def _rehearsed(
-    inputs: Inputs, plan: Plan, routes: Routes, options: Options, on_done: Progress | None
-) -> Rehearsal:
-    from planner.case import make_case
-    from planner.simulate.rehearse import rehearse
-    from planner.simulate.scene import make_scene
-
-    scene = make_scene(inputs.files, make_case(inputs).models)
-    return rehearse(scene, plan, routes, options, on_done)
 
 
 def _write(out: Path, options: Options, done: Rehearsal) -> None:

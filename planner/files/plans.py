@@ -98,6 +98,19 @@ def need_plan(folder: Path) -> Plan:
     return plan
 
 
+def need_plan_and_routes(folder: Path) -> tuple[Plan, Routes]:
+    """Returns the plan and the routing table of a folder.
+
+    Raises:
+        InputError: with every fault of both files.
+    """
+    faults: list[Fault] = []
+    plan, routes = read_plan(folder, faults), read_routes(folder, faults)
+    if plan is None or routes is None:
+        raise InputError(faults)
+    return plan, routes
+
+
 def _read_json(path: Path, spec: type[S], faults: list[Fault], fix: str) -> S | None:
     if not is_there(path) and not is_link(path):
         faults.append(Fault(shown(path), "", "file not found", fix))

@@ -210,13 +210,16 @@ def _front(front: Sequence[FrontPoint]) -> Iterator[RenderableType]:
     by_ratio = any(p.latency_ratio is not None for p in points)
     by_rate = any(p.rate_factor is not None for p in points)
     numbers = ["$/h", "quality", "limits used" if by_ratio else "latency ms"]
-    made = table([], numbers + (["x traffic"] if by_rate else []), ["replicas"])
+    by_trial = any(p.simulated_latency_ratio is not None for p in points)
+    numbers += [*(["simulated"] if by_trial else []), *(["x traffic"] if by_rate else [])]
+    made = table([], numbers, ["replicas"])
     names = {
         pool: _letters(i) for i, pool in enumerate(sorted({k for p in rows for k in p.deployment}))
     }
     for p in rows:
         latency = percent(p.latency_ratio, 0) if by_ratio else ms(p.latency_ms)
         cells = [f"{p.cost_usd_per_h:,.2f}", quality(p.quality), latency]
+        cells += [percent(p.simulated_latency_ratio, 0)] if by_trial else []
         cells += [number(p.rate_factor)] if by_rate else []
         replicas = " ".join(f"{n}{names[pool]}" for pool, n in sorted(p.deployment.items()))
         made.add_row(">" if p.chosen else "", *cells, replicas, style="bold" if p.chosen else "")

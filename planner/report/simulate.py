@@ -27,7 +27,6 @@ from planner.spec.arrays import FloatArray
 from planner.spec.plan import LatencyFigure, Plan, Simulated, SimulatedFigure, SimulatedPool
 
 LABEL_WIDTH = 13
-RANGE_WIDTH = 16
 WIDE = 78  # columns from which the pools' table is whole
 OTHER_RATE = 0.02  # a simulated rate that is further from the planned one is told
 
@@ -206,18 +205,23 @@ def _over_time(series: Series, console: Console) -> Iterator[RenderableType]:
         ("busy %", 100 * series.busy_ratio, False),
         ("TTFT p95 ms", series.ttft_p95_ms, True),
     ]
+    spans = [_span(values) for _, values, _ in rows]
     levels = levels_for(console.encoding)
-    width = max(console.width - 3 - LABEL_WIDTH - RANGE_WIDTH, 10)
+    width = max(console.width - 5 - LABEL_WIDTH - max(map(len, spans)), 10)
     yield heading("Over time (first run)")
-    for label, values, peaks in rows:
-        known = values[np.isfinite(values)]
-        if known.size:
+    for (label, values, peaks), span in zip(rows, spans, strict=True):
+        if span:
             drawn = sparkline(values, width, levels, peaks)
-            span = f"{_short(known.min())} to {_short(known.max())}"
             yield literal(f"   {label:<{LABEL_WIDTH}}{drawn}  {span}")
     n_columns = min(width, series.arrivals_rps.size)
     end = f"{_minutes(float(series.edges_s[-1]))} min"
     yield literal(f"   {'':<{LABEL_WIDTH}}0{end:>{n_columns - 1}}")
+
+
+def _span(values: FloatArray) -> str:
+    """Returns the smallest and the largest figure; empty where nothing is known."""
+    known = values[np.isfinite(values)]
+    return f"{_short(known.min())} to {_short(known.max())}" if known.size else ""
 
 
 def _short(value: float) -> str:

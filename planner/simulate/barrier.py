@@ -75,7 +75,8 @@ class Group:
         self.busy_ps = self.n_steps = 0
         self.own_ps = 0  # the sum over steps and ranks of d_g
         self.ended: list[int] = []  # who ended at the last boundary at which somebody did
-        self._spread_tokens = self._largest_tokens = self._all_tokens = 0
+        # Sums over steps of the tokens that a rank reads: largest - smallest; largest; all ranks'.
+        self.spread_tokens = self.largest_tokens = self.read_tokens = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -137,14 +138,14 @@ class Group:
     @property
     def imbalance_tokens(self) -> float:
         """Returns the mean per step of the most less the least tokens read on a rank; NaN: none."""
-        return self._spread_tokens / self.n_steps if self.n_steps else float("nan")
+        return self.spread_tokens / self.n_steps if self.n_steps else float("nan")
 
     @property
     def imbalance_ratio(self) -> float:
         """Returns by how much the most loaded rank reads more than the mean one, over all steps."""
-        if not self._all_tokens:
+        if not self.read_tokens:
             return float("nan")
-        return len(self._ranks) * self._largest_tokens / self._all_tokens - 1.0
+        return len(self._ranks) * self.largest_tokens / self.read_tokens - 1.0
 
     # What happens to it
 
@@ -177,10 +178,8 @@ class Group:
         Returns True when it stopped right after one at which a request ended, which it only does
         for `to_completion`.
         """
-        while self._outstanding:
+        while self._outstanding and self._now_ps < until_ps:
             if not self._is_composed:
-                if self._now_ps >= until_ps:
-                    return False
                 self._start()
             n_calm = self._n_calm()
             if n_calm:
@@ -252,9 +251,9 @@ class Group:
         self.busy_ps += elapsed_ps
         self.n_steps += n_steps
         self.own_ps += total_of_all(self._own_ps, self._growth_ps, n_steps)
-        self._spread_tokens += most - least
-        self._largest_tokens += most
-        self._all_tokens += total_of_all(context, n_decoding, n_steps)
+        self.spread_tokens += most - least
+        self.largest_tokens += most
+        self.read_tokens += total_of_all(context, n_decoding, n_steps)
         self._own_ps += n_steps * self._growth_ps
         self._context += n_steps * n_decoding
         self._kv += n_steps * n_decoding
@@ -312,7 +311,7 @@ class Group:
 
     def _deal(self, touched: Sequence[int]) -> Sequence[int]:
         """Gives pooled requests to ranks, all of which are in `touched`; returns `touched`."""
-        if self._pool:
+        if self._pool and self._free.any():
             workers = DecodeWorkers(self._kv.tolist(), self._free.tolist(), self._running())
             for i, g in self._pool.deal(workers):
                 self._ranks[g].submit(i)
@@ -338,11 +337,11 @@ class Group:
             self._growth_ps[g] = rank.growth_ps
             self._calm[g] = FOREVER if is_idle and not rank.n_waiting else rank.calm_steps()
             self._note(g)
-        self._stale.update(touched)
         self._is_composed = not all(self._is_idle)
 
     def _note(self, g: int) -> None:
         """Reads off what a rank has become."""
+        self._stale.add(g)
         rank, workers = self._ranks[g], self._workers
         n_running, n_waiting = rank.n_running, rank.n_waiting
         workers.n_running[g], workers.n_waiting[g] = n_running, n_waiting

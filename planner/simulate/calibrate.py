@@ -3,13 +3,16 @@
 Notation
     theta  A, b, C, D, s, t0 of the step law (latency/steplaw.py), and E                  ms, (7,)
     E      per pair of a prompt token and one before it in its request                    ms
+    r      log R(n) at n = 1, 4, 16, ...: how the decode step bends away from the law     (K,)
     y_j    log of the mean and of quantiles of ttft, tpot and e2e, recorded               (M,)
     x_j    the same of the recording's requests as the simulator answers them             (M,)
 
 Program
-    minimise over log theta   sum_j 2 (sqrt(1 + z_j^2) - 1) + sum_k q_k^2
-        z_j = (x_j(theta) - y_j) / SCALE      q_k = (log theta_k - log centre_k) / width_k
-    by Levenberg-Marquardt (latency/regress.py); slopes by one more run per coefficient
+    minimise over log theta and r   sum_j 2 (sqrt(1 + z_j^2) - 1) + sum_k q_k^2 + sum_k p_k^2
+        z_j = (x_j(theta, r) - y_j) / SCALE      q_k = (log theta_k - log centre_k) / width_k
+                                                 p_k = r_k / BEND_WIDTH
+    by Levenberg-Marquardt (latency/regress.py); slopes by one more run per coefficient, over wide
+    steps first: the figures are a rough surface, on which fine slopes lead nowhere
 
 Whole distributions are compared, not request by request: one early step early in a run changes who
 shares a batch with whom ever after, and which requests get lucky, but not how many of them do.
@@ -32,15 +35,18 @@ from planner.latency.regress import descend
 from planner.latency.steplaw import StepLaw
 from planner.simulate.engines import step_times
 from planner.simulate.recording import EVERYTHING, Recording, play
-from planner.simulate.settings import EngineSettings, StepTimes
+from planner.simulate.settings import EngineSettings
 from planner.simulate.units import PS_PER_MS
 from planner.spec.arrays import FloatArray
 from planner.spec.base import METRICS
 
 LEVELS = np.array([*np.arange(0.05, 0.96, 0.05), 0.99])
-SCALE = 0.01  # of a logarithm: what runs of the same engine differ by
+SCALE = 0.02  # of a logarithm: what runs of one engine, and a law of this form, differ by
 SLOPE_STEPS = (0.3, 0.1, 0.03)  # of a logarithm; too fine at first shows single steps, not trends
 TOLERANCE = 1e-3
+LEAST_MS = 1e-6  # where a clock was too coarse to see any time pass
+
+N_COEFFICIENTS = 7
 
 # Attention does 4 layers width operations for a pair of tokens where the products do 2 parameters
 # for a token: about 3e-5 of it in Llama-3.1-8B and Qwen3-32B alike, at the same rate.
@@ -85,7 +91,8 @@ def calibrate(
         raise ValueError("need at least one recording, got none")
     match = _Match(recordings, settings, guess or guess_of(recordings, part), part)
     log_theta = match.start()
-    for match.slope_step in SLOPE_STEPS:
+    for slope_step in SLOPE_STEPS:
+        match.slope_step = slope_step
         log_theta, _ = descend(match, log_theta, TOLERANCE)
     law, pair_ms = match.law_of(log_theta)
     error = float(np.mean(np.abs(match.misfit(log_theta)))) * SCALE
@@ -116,7 +123,7 @@ def _figures(recording: Recording, part: slice = EVERYTHING) -> FloatArray:
     """Returns y: log means and quantiles, metric by metric, (M,)."""
     values = [recording.latency_ms(metric, part) for metric in METRICS]
     figures = [np.array([v.mean(), *np.quantile(v, LEVELS)]) for v in values if v.size]
-    return np.log(np.maximum(np.concatenate(figures), 1e-6))
+    return np.asarray(np.log(np.maximum(np.concatenate(figures), LEAST_MS)))
 
 
 class _Match:
@@ -143,14 +150,14 @@ class _Match:
         """Returns the guess, made as slow as a whole as the recordings are, (7,)."""
         pull = float(np.median(self.misfit(self._centre))) * SCALE
         start = self._centre.copy()
-        start[:7] -= np.clip(pull, -1.0, 1.0)
+        start[:N_COEFFICIENTS] -= np.clip(pull, -1.0, 1.0)
         return start
 
     def law_of(self, log_theta: FloatArray) -> tuple[StepLaw, float]:
         """Returns the law and E of the logarithms."""
-        *law, pair_ms = (float(v) for v in np.exp(log_theta[:7]))
-        residual = Pchip.through(self._knots, log_theta[7:])
-        return StepLaw(*law, residual=residual), pair_ms
+        a, b, c, d, s, t0, pair_ms = (float(v) for v in np.exp(log_theta[:N_COEFFICIENTS]))
+        residual = Pchip.through(self._knots, log_theta[N_COEFFICIENTS:])
+        return StepLaw(a, b, c, d, s, t0, residual), pair_ms
 
     def misfit(self, log_theta: FloatArray) -> FloatArray:
         """Returns z, all recordings together."""

@@ -22,12 +22,13 @@ leave the others where they are. Replicas do not act on each other, so that chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.scheduling.balance import Workers, make_policy
+from planner.scheduling.balance import POLICIES, Workers, make_policy
 from planner.scheduling.table import RoutingTable
 from planner.simulate.barrier import Group
 from planner.simulate.demand import Demand
@@ -37,9 +38,12 @@ from planner.simulate.records import Outcome, Records, Usage
 from planner.simulate.replica import Replica
 from planner.simulate.settings import EngineSettings, Times, Tokens
 from planner.spec.arrays import IntArray
-from planner.spec.plan import Routes
+from planner.spec.plan import Routes, WeightedPool
 
 Station = Replica | Group | Hosted
+
+NO_PLAN = "0" * 64
+"""In place of the hash of a plan."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,50 @@ class Cluster:
     class_names: tuple[str, ...]
     balance: str = "round_robin"  # name of the policy between the replicas of a pool
 
+    @staticmethod
+    def of(
+        pools: Sequence[PoolSetup],
+        shares: Mapping[str, Mapping[str, float]],
+        *,
+        fallback: Mapping[str, Sequence[str]] | None = None,
+        balance: str = "round_robin",
+    ) -> Cluster:
+        """Returns a cluster that belongs to no plan.
+
+        Args:
+            pools: in the order of the demand's token counts.
+            shares: of each class, by pool; the classes are in this order.
+            fallback: by class, pools that serve it while the chosen one has no replica up.
+            balance: a policy of `planner.scheduling.balance.POLICIES`.
+
+        Raises:
+            ValueError: a share or a fallback is of a pool that is not there, there is no such
+                policy, or the shares of a class do not add up to 1.
+        """
+        fallback = fallback or {}
+        known = {pool.name for pool in pools}
+        named = {name for class_shares in shares.values() for name in class_shares}
+        unknown = sorted((named | {name for names in fallback.values() for name in names}) - known)
+        if unknown:
+            raise ValueError(f"no pool is named {', '.join(unknown)}")
+        if balance not in POLICIES:
+            raise ValueError(f"balance is one of {', '.join(POLICIES)}, got {balance!r}")
+        for class_name, class_shares in shares.items():
+            if not math.isclose(sum(class_shares.values()), 1.0, abs_tol=1e-6):
+                raise ValueError(f"the shares of {class_name} add up to 1, got {class_shares}")
+        routes = Routes(
+            classes={
+                class_name: tuple(
+                    WeightedPool(pool=name, share=share) for name, share in class_shares.items()
+                )
+                for class_name, class_shares in shares.items()
+            },
+            load_prices={},
+            fallback={name: tuple(pools) for name, pools in fallback.items()},
+            plan_hash=NO_PLAN,
+        )
+        return Cluster(tuple(pools), routes, tuple(shares), balance)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -77,7 +125,14 @@ def run(cluster: Cluster, demand: Demand, failures: Sequence[Failure] = (), seed
 
     Raises:
         InputError: a failure names a pool or replica that the cluster does not have.
+        ValueError: the demand is not of as many pools as there are, or of more classes.
     """
+    n_classes = int(demand.class_index.max(initial=-1)) + 1
+    if len(demand.tokens) != len(cluster.pools) or n_classes > len(cluster.class_names):
+        raise ValueError(
+            f"the demand is of {len(demand.tokens)} pools and at least {n_classes} classes, the "
+            f"cluster of {len(cluster.pools)} and {len(cluster.class_names)}"
+        )
     state = _Run(cluster, demand, seed)
     names = [pool.name for pool in cluster.pools]
     pending = changes(failures, names, [pool.n_replicas for pool in cluster.pools])
@@ -103,8 +158,11 @@ class _Run:
         self._times = Times([-1] * n, [-1] * n, [0] * n)
         self._outcome = [int(Outcome.OK)] * n
         self._replica_of = [-1] * n
+        priority: list[int] = demand.priority.tolist()
         self._pools = [
-            _PoolRun(setup, self._stations(setup, seed + 7919 * p), cluster.balance, seed + p)
+            _PoolRun(
+                setup, self._stations(setup, priority, seed + 7919 * p), cluster.balance, seed + p
+            )
             for p, setup in enumerate(cluster.pools)
         ]
         index = {pool.name: p for p, pool in enumerate(cluster.pools)}
@@ -114,11 +172,13 @@ class _Run:
         ]
         self._class_of: list[int] = demand.class_index.tolist()
 
-    def _stations(self, setup: PoolSetup, seed: int) -> list[Station]:
+    def _stations(self, setup: PoolSetup, priority: list[int], seed: int) -> list[Station]:
         """Returns the replicas of one pool, all empty."""
-        engine, priority = setup.engine, self._demand.priority.tolist()
+        engine = setup.engine
         if isinstance(engine, HostedSettings):
-            return [Hosted(engine, self._tokens, self._times, seed)]
+            return [
+                Hosted(engine, self._tokens, self._times, seed) for _ in range(setup.n_replicas)
+            ]
         kind = Group if engine.n_ranks > 1 else Replica
         return [kind(engine, self._tokens, self._times, priority) for _ in range(setup.n_replicas)]
 

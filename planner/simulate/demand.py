@@ -79,6 +79,51 @@ class Demand:
     priority: IntArray  # (N,) the larger, the earlier its turn
     tokens: tuple[TokenArrays | None, ...]  # (P,) None for a pool that no class may use
 
+    @staticmethod
+    def of(
+        arrived_s: FloatArray,
+        input_tokens: IntArray,
+        output_tokens: IntArray,
+        *,
+        n_pools: int = 1,
+        class_index: IntArray | None = None,
+    ) -> Demand:
+        """Returns requests that belong to no question and ask the same of every pool.
+
+        Args:
+            arrived_s: when each arrives, (N,) ascending from 0 on; see `planner.arrivals`.
+            input_tokens: of their prompts, (N,); a prefix cache holds none of them.
+            output_tokens: of their answers, (N,).
+            n_pools: of the cluster that serves them.
+            class_index: their classes, (N,); all of the first one by default.
+
+        Raises:
+            ValueError: the columns differ in length, arrivals go back or lie outside 0 to
+                `LONGEST_S`, a request has no token in or out, or a class is below 0.
+        """
+        arrived_s = np.asarray(arrived_s, dtype=np.float64)
+        n = arrived_s.size
+        prompt, output, classes = (
+            np.asarray(column, dtype=np.int64)
+            for column in (
+                input_tokens,
+                output_tokens,
+                [0] * n if class_index is None else class_index,
+            )
+        )
+        if not {prompt.shape, output.shape, classes.shape} == {(n,)}:
+            raise ValueError("arrivals, tokens and classes have one entry per request")
+        if not np.all(np.diff(arrived_s, prepend=0.0, append=LONGEST_S) >= 0.0):
+            raise ValueError(f"arrivals ascend from 0 to at most {LONGEST_S:g} s")
+        if min(prompt.min(initial=1), output.min(initial=1)) < 1 or classes.min(initial=0) < 0:
+            raise ValueError("a request has at least one token in and out, and a class from 0 on")
+        return Demand(
+            arrived_ps=np.rint(arrived_s * PS_PER_S).astype(np.int64),
+            class_index=classes,
+            priority=np.zeros(n, dtype=np.int64),
+            tokens=(TokenArrays(prompt, prompt, output),) * n_pools,
+        )
+
 
 @dataclass(frozen=True)
 class _Recorded:

@@ -38,6 +38,7 @@ FEWEST_REQUESTS = 400
 LEAST_RATIO = 1.005
 NO_LIMIT_MS = 1e12
 RATIO_DIGITS = 4
+LOAD_DIGITS = 6  # significant ones: a hosted pool's load may be tiny, and loads must stay apart
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,13 @@ def _entries(
 def _entry(
     name: str | None, pool: str, metric: Metric, loads: FloatArray, ratio: FloatArray
 ) -> Learned:
-    rounded = [round(float(v), RATIO_DIGITS) for v in ratio]
     return Learned.model_validate(
         {
             "class": name,
             "pool": pool,
             "metric": metric,
-            "load_ratio": tuple(round(float(v), RATIO_DIGITS) for v in loads),
-            "slower_ratio": tuple(rounded),
+            "load_ratio": tuple(float(f"{v:.{LOAD_DIGITS}g}") for v in loads),
+            "slower_ratio": tuple(round(float(v), RATIO_DIGITS) for v in ratio),
         }
     )
 

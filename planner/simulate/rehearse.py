@@ -146,7 +146,7 @@ def _duration_s(scene: Scene, options: Options) -> float:
     if own_s is not None:
         return own_s
     rate_rps = float(scene.workload.mean_rate_rps.sum()) * options.rate_factor
-    return min(max(LEAST_S, FEWEST_REQUESTS / rate_rps), MOST_S)
+    return min(max(LEAST_S, FEWEST_REQUESTS / max(rate_rps, 1e-6)), MOST_S)
 
 
 def _window(

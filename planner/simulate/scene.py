@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from planner.case import make_case
 from planner.errors import Fault, InputError
 from planner.latency.model import LatencyModel
 from planner.simulate.demand import drawn_workload
 from planner.simulate.engines import engine_of, request_ps
 from planner.simulate.hosted import HostedSettings
 from planner.simulate.settings import EngineSettings
-from planner.spec.inputs import QuestionFiles
+from planner.spec.inputs import Inputs, QuestionFiles
 from planner.spec.plan import Plan, Routes
 from planner.spec.pool import Profile
 from planner.spec.question import Bursty, Poisson
@@ -82,6 +83,15 @@ class Scene:
 def _unknown_pools(names: Sequence[str], index: Mapping[str, int]) -> list[Fault]:
     what = "is no pool with a profile and scores"
     return [Fault(PLAN, f"deployment.{n}", what, PLAN_AGAIN) for n in names if n not in index]
+
+
+def scene_of(inputs: Inputs) -> Scene:
+    """Returns the scene of a question with all pools that may answer it.
+
+    Raises:
+        InputError: pools that cannot be fitted, or a class that never occurs in the trace.
+    """
+    return make_scene(inputs.files, make_case(inputs).models)
 
 
 def make_scene(files: QuestionFiles, models: Sequence[LatencyModel]) -> Scene:

@@ -28,7 +28,9 @@ Program, at a boundary
     2. prefill    with max_num_batched_tokens - n tokens to spend: the partly prefilled request goes
                   on (blocks as in 1; its chunk is fixed before); then, unless somebody was
                   preempted at this boundary, the head of the queue is admitted while tokens and
-                  places last and its blocks ceil((cached + chunk)/B) are free.
+                  places last and its blocks ceil((cached + chunk)/B) are free; with
+                  reserve_prompt those of all that it will prefill must be free, which it does not
+                  take yet. vLLM does so by default (scheduler_reserve_full_isl).
     3. duration   F[n] + C[n]*K + D*P + sum over chunks of E*c*(2x+c)//2
 At its end every decoding request has g += 1, and so has every request whose prefill is complete.
 
@@ -71,10 +73,10 @@ class Scheduler:
         "_attention_ps", "_context_ps", "_decode_ps", "_done_ps", "_ends", "_finishing",
         "_first_ps", "_fresh", "_generated", "_heap", "_most_tokens", "_n_by_residue", "_output",
         "_partial", "_partial_rest", "_partial_tokens", "_preempting", "_prefill_tokens",
-        "_prompt", "_prompt_token_ps", "_times", "_unused", "block_tokens", "by_priority",
-        "capacity_tokens", "context_tokens", "ended", "max_num_batched_tokens", "max_num_seqs",
-        "n_decode_steps", "n_decoded_tokens", "n_prefilled_tokens", "queued_tokens", "settled",
-        "waiting",
+        "_prompt", "_prompt_token_ps", "_reserve_prompt", "_times", "_unused", "block_tokens",
+        "by_priority", "capacity_tokens", "context_tokens", "ended", "max_num_batched_tokens",
+        "max_num_seqs", "n_decode_steps", "n_decoded_tokens", "n_prefilled_tokens", "queued_tokens",
+        "settled", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +86,7 @@ class Scheduler:
         self.max_num_batched_tokens = settings.max_num_batched_tokens
         self.block_tokens = settings.block_tokens
         self.by_priority = settings.by_priority
+        self._reserve_prompt = settings.reserve_prompt
         self.capacity_tokens = settings.kv_blocks * settings.block_tokens
         self._most_tokens = self.capacity_tokens  # that one request may hold
         self._unused = [-r % self.block_tokens for r in range(2 * self.block_tokens)]
@@ -273,9 +276,12 @@ class Scheduler:
             chunk = rest if rest <= budget else budget
             needed = present + chunk
             needed += -needed % block
-            if needed > room and not is_exact:
+            asked = needed
+            if chunk < rest and self._reserve_prompt:
+                asked = self._in_blocks(present + rest)
+            if asked > room and not is_exact:
                 room, is_exact = self._free_tokens(), True
-            if needed > room:
+            if asked > room:
                 break
             waiting.popleft()
             room -= needed

@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from planner.simulate.units import PS_PER_MS
+
 Prefill = Literal["chunked", "pausing", "elsewhere"]
 
 NOT_YET = -1
@@ -39,6 +41,31 @@ class StepTimes:
         if min(*self.decode_ps, *self.context_ps, self.prompt_token_ps, self.attention_ps) < 0:
             raise ValueError("a step takes no negative time")
 
+    @staticmethod
+    def linear(
+        max_num_seqs: int,
+        step_ms: float,
+        *,
+        sequence_ms: float = 0.0,
+        context_token_ms: float = 0.0,
+        prompt_token_ms: float = 0.0,
+    ) -> StepTimes:
+        """Returns the times of an engine whose steps grow evenly with what is in them.
+
+        Args:
+            max_num_seqs: up to so many sequences.
+            step_ms: a step whatever is in it.
+            sequence_ms: per sequence that decodes.
+            context_token_ms: per token of KV context that these read.
+            prompt_token_ms: per prompt token.
+        """
+        n = range(max_num_seqs + 1)
+        return StepTimes(
+            decode_ps=tuple(round((step_ms + sequence_ms * each) * PS_PER_MS) for each in n),
+            context_ps=(round(context_token_ms * PS_PER_MS),) * len(n),
+            prompt_token_ps=round(prompt_token_ms * PS_PER_MS),
+        )
+
     def scaled(self, ratio: float) -> StepTimes:
         """Returns the times of a replica that is `ratio` times as slow, each rounded to 1 ps."""
         if ratio == 1.0:
@@ -61,6 +88,7 @@ class EngineSettings:
     kv_blocks: int
     block_tokens: int = 16
     prefill: Prefill = "chunked"
+    reserve_prompt: bool = True  # chunked: admitted only when the whole prompt has free blocks
     waiting_ratio: float = 0.3  # pausing: waiting per running request that calls for a prefill
     most_decode_steps: int = 20  # pausing: after these a prefill step has its turn
     lag_steps: Literal[0, 1] = 0  # 1: async scheduling, a step is decided one step early

@@ -93,8 +93,9 @@ class PoolTable:
         mean, times, survival = dict(self.mean_ms), dict(self.times_ms), dict(self.survival)
         for metric, factor in ratio.items():
             log_t = np.log(times[metric])
-            top = float(factor.max())
-            longer = times[metric][-1] * np.array([top]) if top > 1.0 else np.empty(0)
+            # Beyond the grid the times go on as finely as before, stretched by the largest ratio.
+            longer = times[metric] * float(factor.max())
+            longer = longer[longer > times[metric][-1] * (1 + 1e-9)]
             times[metric] = np.append(times[metric], longer)
             asked = np.log(times[metric]) - np.log(factor)[..., None]  # (C, K, T)
             moved = [

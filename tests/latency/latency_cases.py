@@ -1,9 +1,8 @@
-"""Replicas, request shapes and two independent simulators for the latency tests."""
+"""Replicas, request shapes and two simulations, by steps and by shares, for the latency tests."""
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
 from functools import cache
 from math import erf, sqrt
 
@@ -12,7 +11,10 @@ import numpy as np
 from planner.latency.bands import DERIVED, Bands, Spread
 from planner.latency.memory import Memory
 from planner.latency.model import LatencyModel
-from planner.latency.steplaw import StepLaw
+from planner.simulate.engines import step_times
+from planner.simulate.replica import Replica
+from planner.simulate.settings import EngineSettings, Times, Tokens
+from planner.simulate.units import PS_PER_MS
 from planner.spec.pool import Pool, Profile
 from planner.spec.table import PoolTable, quantile_ms
 from planner.spec.workload import RequestShape
@@ -81,76 +83,21 @@ def integral_ms(table: PoolTable, metric):
     return t[0] + inside.sum(axis=-1)
 
 
-@dataclass
-class _Engine:
-    """One continuous-batching engine with chunked prefill, stepped one engine step at a time."""
-
-    law: StepLaw
-    cap: int
-    tokens_per_step: int
-
-    def run(self, arrival_ms, prompts, outputs):
-        """Returns (TTFT, E2E) of every request in ms."""
-        n = len(arrival_ms)
-        first, last = np.zeros(n), np.zeros(n)
-        queue, prefilling, ends = [], [], []
-        head = arrived = n_done = n_decoding = n_steps = 0
-        context, now = 0.0, 0.0
-        while n_done < n:
-            while arrived < n and arrival_ms[arrived] <= now:
-                queue.append(arrived)
-                arrived += 1
-            if n_decoding == 0 and not prefilling and head == len(queue):
-                now = arrival_ms[arrived]
-                continue
-            while n_decoding + len(prefilling) < self.cap and head < len(queue):
-                prefilling.append([queue[head], prompts[queue[head]]])
-                head += 1
-            chunk, finished = self._chunk(prefilling, n_decoding)
-            now += self._step_ms(n_decoding, context, chunk)
-            n_steps += 1
-            context += n_decoding
-            while ends and ends[0][0] <= n_steps:
-                _, i = heapq.heappop(ends)
-                n_decoding -= 1
-                context -= prompts[i] + outputs[i]
-                last[i] = now
-                n_done += 1
-            del prefilling[: len(finished)]
-            for i in finished:
-                first[i] = now
-                if outputs[i] <= 1:
-                    last[i] = now
-                    n_done += 1
-                    continue
-                heapq.heappush(ends, (n_steps + outputs[i] - 1, i))
-                n_decoding += 1
-                context += prompts[i] + 1
-        return first - arrival_ms, last - arrival_ms
-
-    def _chunk(self, prefilling, n_decoding):
-        room, chunk, finished = max(self.tokens_per_step - n_decoding, 1), 0, []
-        for entry in prefilling:
-            if room <= 0:
-                break
-            taken = min(entry[1], room)
-            entry[1] -= taken
-            room -= taken
-            chunk += taken
-            if entry[1] <= 0:
-                finished.append(entry[0])
-        return chunk, finished
-
-    def _step_ms(self, n, context, chunk):
-        law = self.law
-        decode = law.step_ms + law.sequence_ms * n + law.context_token_ms * context
-        return decode + law.root_ms * n**0.5 + law.prompt_token_ms * chunk
-
-
 def simulate_engine(law, cap, arrival_ms, prompts, outputs):
-    """TTFT, TPOT (NaN for one token) and E2E in ms of every request."""
-    engine = _Engine(law, cap, 8192)
-    ttft, e2e = engine.run(np.asarray(arrival_ms), prompts.tolist(), outputs.tolist())
+    """TTFT, TPOT (NaN for one token) and E2E in ms of every request, by the simulator.
+
+    Its replica is checked elsewhere, step by step, so here it is the truth about a step law.
+    """
+    tokens = Tokens(prompts.tolist(), prompts.tolist(), outputs.tolist())
+    times = Times.none_yet(len(prompts))
+    replica = Replica(EngineSettings(step_times(law, cap), cap, 8192, 2**40), tokens, times)
+    arrived_ps = np.rint(np.asarray(arrival_ms) * PS_PER_MS).astype(np.int64)
+    for i, at_ps in enumerate(arrived_ps.tolist()):
+        replica.advance(at_ps)
+        replica.submit(i, at_ps)
+    replica.drain()
+    ttft = (np.array(times.first_ps) - arrived_ps) / PS_PER_MS
+    e2e = (np.array(times.done_ps) - arrived_ps) / PS_PER_MS
     tpot = np.where(outputs >= 2, (e2e - ttft) / np.maximum(outputs - 1, 1), np.nan)
     return ttft, tpot, e2e
 

@@ -74,6 +74,7 @@ def engine_settings(random: Random, tokens: Tokens, n_ranks: int = 1) -> EngineS
         lag_steps=random.choice([0, 0, 1]),
         by_priority=random.random() < 0.3,
         n_ranks=n_ranks,
+        reserve_prompt=random.random() < 0.5,
     )
 
 
@@ -134,6 +135,38 @@ def replica_case(seed: int) -> ReplicaCase:
     )
 
 
+def busy_case(seed: int, n_requests: int, load: float) -> ReplicaCase:
+    """A replica of real size near `load` of its capacity: long answers, wide batches, tight KV."""
+    random, n_places = Random(f"busy {seed}"), 48
+    steps = StepTimes(
+        decode_ps=tuple(8_123_456_789 + 41_234_567 * n + n % 7 for n in range(n_places + 1)),
+        context_ps=tuple(91_237 + 13 * n for n in range(n_places + 1)),
+        prompt_token_ps=19_876_543,
+        attention_ps=seed % 2 * 1_234,
+    )
+    prompt = [min(4_000, 1 + int(random.expovariate(1 / 400))) for _ in range(n_requests)]
+    output = [min(2_000, 1 + int(random.expovariate(1 / 120))) for _ in range(n_requests)]
+    mean_gap_ps = (120 * steps.decode_ps[-1] / n_places + 400 * steps.prompt_token_ps) / load
+    now_ps, events = 0, []
+    for index in range(n_requests):
+        now_ps += int(random.expovariate(1 / mean_gap_ps))
+        events.append(Event(now_ps, "submit", index))
+    return ReplicaCase(
+        settings=EngineSettings(
+            steps=steps,
+            max_num_seqs=n_places,
+            max_num_batched_tokens=512,
+            kv_blocks=1_200,
+            prefill=["chunked", "chunked", "pausing", "elsewhere"][seed % 4],
+            lag_steps=int(seed % 3 == 1),
+            by_priority=seed % 5 == 4,
+        ),
+        tokens=Tokens(prompt, prompt, output),
+        priority=[random.randint(0, 2) for _ in range(n_requests)],
+        events=events,
+    )
+
+
 @dataclass(frozen=True)
 class GroupCase(ReplicaCase):
     """A replica of several ranks; the policy says which rank takes a request."""
@@ -178,7 +211,7 @@ class ClusterCase:
 
 def cluster_case(seed: int) -> ClusterCase:
     random = Random(seed)
-    n_pools, n_classes, n_requests = random.randint(1, 3), random.randint(1, 3), 30
+    n_pools, n_classes, n_requests = random.randint(1, 3), random.randint(1, 3), 40
     usable = [
         sorted(random.sample(range(n_pools), random.randint(1, n_pools))) for _ in range(n_classes)
     ]

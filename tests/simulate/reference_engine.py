@@ -82,8 +82,6 @@ class Rank:
         self.ended: list[Request] = []  # at the last boundary: with a lag they still hold room
         self.n_decode_steps_in_a_row = 0
 
-    # What there is ---------------------------------------------------------------------------
-
     def blocks_of(self, tokens: int) -> int:
         return -(-tokens // self.settings.block_tokens)
 
@@ -100,8 +98,6 @@ class Rank:
         if self.settings.by_priority:
             known.sort(key=lambda request: (-request.priority, request.order))
         return known
-
-    # Composing a step ------------------------------------------------------------------------
 
     def compose(self, seen_ps: int) -> Step:
         """Returns the next step, given the requests that came at or before `seen_ps`."""
@@ -134,6 +130,8 @@ class Rank:
             return
         for request in self.seen(seen_ps):
             if budget <= 0 or not self.has_place():
+                return
+            if self.settings.reserve_prompt and not self.has_blocks(request.tokens):
                 return
             chunk = min(request.rest, budget)
             if not self.admit(request, request.tokens - request.rest + chunk):
@@ -171,20 +169,21 @@ class Rank:
             step.decoding = list(self.running)
             self.n_decode_steps_in_a_row += 1
 
-    # Blocks ----------------------------------------------------------------------------------
+    def has_blocks(self, tokens: int) -> bool:
+        return self.blocks_of(tokens) <= self.free_blocks()
 
     def admit(self, request: Request, tokens: int) -> bool:
-        needed = self.blocks_of(tokens)
-        if needed > self.free_blocks():
+        if not self.has_blocks(tokens):
             return False
-        request.blocks = needed
+        request.blocks = self.blocks_of(tokens)
         self.waiting.remove(request)
         self.running.append(request)
         return True
 
     def grow(self, request: Request, tokens: int, step: Step) -> bool:
         """Gives a running request the blocks for `tokens`; False when it had to go itself."""
-        while self.blocks_of(tokens) - request.blocks > self.free_blocks():
+        more = self.blocks_of(tokens) - request.blocks
+        while more > 0 and more > self.free_blocks():
             victim = self.running[-1]
             if self.settings.by_priority:
                 victim = min(self.running, key=lambda r: (r.priority, -r.order))
@@ -204,8 +203,6 @@ class Rank:
             step.decoding.remove(victim)
         step.n_preempted += 1
         self.times.n_preempted[victim.index] += 1
-
-    # Ending a step ---------------------------------------------------------------------------
 
     def end(self, step: Step, now_ps: int) -> None:
         """Hands out the tokens of a step that ends at `now_ps`."""
@@ -265,8 +262,6 @@ class ReferenceReplica:
         self.own_ps = 0  # what the steps of all ranks take by themselves
         self.spreads_tokens: list[int] = []  # per step: context of the most less the least loaded
 
-    # What others see -------------------------------------------------------------------------
-
     @property
     def n_running(self) -> int:
         return sum(len(rank.running) for rank in self.ranks)
@@ -298,8 +293,6 @@ class ReferenceReplica:
         """All that is unfinished, in order of submission."""
         lists = [self.pool, *(rank.waiting + rank.running for rank in self.ranks)]
         return sorted((r for requests in lists for r in requests), key=lambda r: r.order)
-
-    # What happens to it ----------------------------------------------------------------------
 
     def submit(self, index: int, at_ps: int) -> bool:
         request = self.new_request(index, at_ps)
@@ -351,8 +344,6 @@ class ReferenceReplica:
         """Makes every step from `at_ps` on take `ratio` times as long."""
         self.advance(at_ps)
         self.step_times = self.settings.steps.scaled(ratio)
-
-    # Boundaries ------------------------------------------------------------------------------
 
     def boundary(self) -> bool:
         """Ends the running step, if there is one, and begins the next; True: a request ended."""

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 from playing import Played, play, play_closed
-from random_clusters import GroupCase, group_case, replica_case
+from random_clusters import GroupCase, busy_case, group_case, replica_case
 from reference_engine import ReferenceReplica
 from reference_policies import arrival_by, batch_by
 
@@ -87,6 +87,7 @@ def rules_that_matter(seed: int) -> list[str]:
     settings = replica_case(seed).settings
     without = {
         "lag " + settings.prefill: {"lag_steps": 0},
+        "reserved prompt": {"reserve_prompt": False},
         "priority": {"by_priority": False},
         "attention": {"steps": replace(settings.steps, attention_ps=0)},
         "budget": {"max_num_batched_tokens": 10**6},
@@ -121,6 +122,7 @@ LEAST = {
     "lag chunked": 20,
     "lag pausing": 5,
     "lag elsewhere": 3,
+    "reserved prompt": 5,
     "priority": 30,
     "attention": 30,
     "budget": 80,
@@ -128,6 +130,21 @@ LEAST = {
     "waiting ratio": 15,
     "decode steps": 3,
 }
+
+
+@pytest.mark.parametrize("n_requests", [150, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_busy_replicas_of_real_size(n_requests):
+    n_preempted = 0
+    for seed in range(10):
+        case, stories = busy_case(seed, n_requests, load=[0.5, 0.9, 1.1][seed % 3]), []
+        for kind in (Replica, ReferenceReplica):
+            times = Times.none_yet(n_requests)
+            stories.append(
+                play(kind(case.settings, case.tokens, times, case.priority), case, times)
+            )
+        assert stories[0] == stories[1], seed
+        n_preempted += sum(stories[0].times.n_preempted)
+    assert n_preempted > n_requests / 10
 
 
 def group_story(case: GroupCase, kind: type) -> Played:

@@ -186,7 +186,7 @@ LEAST = {
     "OK": 20_000,
     "FAILED": 1_000,
     "REFUSED": 300,
-    "preempted": 1_000,
+    "preempted": 800,
     "slow": 1_000,
     "return": 2_000,
     "groups": 300,

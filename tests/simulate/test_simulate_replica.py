@@ -134,7 +134,7 @@ def test_the_last_admitted_is_preempted_and_prefills_all_it_knew():
 
 
 def test_nobody_is_admitted_when_somebody_was_preempted():
-    settings = engine(kv_blocks=10, max_num_batched_tokens=4)
+    settings = engine(kv_blocks=10, max_num_batched_tokens=4, reserve_prompt=False)
     times, _ = run(settings, [(0, 3, 8), (0, 3, 4)])
     # prefills of 3 and 1, then 2 tokens; at 30 they need 6 + 5 tokens: the second is put back.
     # At 40 the first needs 7 and a chunk of 3 fits again; at 50 it needs 8: put back again.
@@ -142,6 +142,21 @@ def test_nobody_is_admitted_when_somebody_was_preempted():
     assert times.n_preempted == [0, 2]
     assert times.first_ps == [10, 20]
     assert times.done_ps == [80, 110]
+    times, _ = run(settings, [(0, 3, 4), (0, 3, 4)])
+    # a chunk of 3 would fit at 30 already, beside the first one's last decode
+    assert times.n_preempted == [0, 1]
+    assert times.done_ps == [40, 70]
+
+
+def test_a_prompt_is_admitted_when_all_of_it_fits():
+    settings = engine(kv_blocks=10, max_num_batched_tokens=4)
+    requests = [(0, 3, 3), (0, 8, 1)]
+    # the first holds 3, 4 and 5 tokens until 30; a chunk of 1 fits at 0, all 8 not before 30
+    times, _ = run(settings, requests)
+    assert times.first_ps == [10, 50] and times.n_preempted == [0, 0]
+    # admitted at 0: 1, then 3 tokens, and at 20 it would need 7 beside 5: back
+    times, _ = run(replace(settings, reserve_prompt=False), requests)
+    assert times.first_ps == [10, 50] and times.n_preempted == [0, 1]
 
 
 def test_who_was_preempted_is_first_in_line():
@@ -368,6 +383,7 @@ def stories(draw, prefill=("chunked", "pausing", "elsewhere"), **fixed):
         prefill=draw(st.sampled_from(prefill)),
         waiting_ratio=draw(st.sampled_from([0.0, 0.3, 1.5])),
         most_decode_steps=draw(st.integers(0, 8)),
+        reserve_prompt=draw(st.booleans()),
         lag_steps=draw(st.integers(0, 1)),
         by_priority=draw(st.booleans()),
     )
