@@ -195,7 +195,8 @@ def compare_processes() -> None:
     assert one_ends == all_ends
     print(
         f"{N_SEEDS} seeds: {one_s:.1f} s of wall time in one process that had {one_cores:.2f} of a "
-        f"core, {all_s:.1f} s in processes that had {all_cores:.2f} cores, ratio {one_s / all_s:.2f}"
+        f"core, {all_s:.1f} s in processes that had {all_cores:.2f} cores together, ratio "
+        f"{one_s / all_s:.2f}"
     )
 
 

@@ -45,6 +45,14 @@ class PlannerError(Exception):
 
     exit_code: ExitCode = ExitCode.COULD_NOT_JUDGE
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Returns how another process is told of the error: as it is, not made anew."""
+        return _received, (type(self), self.args), self.__dict__
+
+
+def _received(kind: type[PlannerError], args: tuple[object, ...]) -> PlannerError:
+    return kind.__new__(kind, *args)
+
 
 class InputError(PlannerError):
     """Faults in the inputs, all of them at once."""

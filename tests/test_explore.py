@@ -19,12 +19,14 @@ from planner.explore import (
     Explored,
     Memo,
     explore,
+    explore_again,
     explore_narrowly,
     search_problem,
 )
-from planner.objectives import Evaluation, Objectives
+from planner.objectives import Evaluation, Objectives, make_objectives
 from planner.search import pareto
 from planner.spec.arrays import IntArray
+from planner.spec.plan import Learned
 
 Point = tuple[tuple[int, ...], int]
 
@@ -247,6 +249,89 @@ def test_the_same_seed_looks_at_the_same_points(wide: Objectives) -> None:
     runs = [points(explore(wide, "quick", "local", seed)) for seed in (3, 3, 4)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
+
+
+# ---- After something was learned -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Objectives:
+    """Deadlines that decide what is rented, and a box that is too large for auto."""
+    question = small(stock={"h100-sxm-80g": 20})
+    question["classes"][0]["limits"][0]["at_most_ms"] = 6000
+    for cls in question["classes"]:
+        cls["rate_rps"] *= 2
+    return objectives_of(tmp_path_factory.mktemp("limited"), question)
+
+
+@pytest.fixture(scope="module")
+def slower(limited: Objectives) -> Objectives:
+    """The same where both pools turned out to be half as slow again."""
+    entry = {"class": None, "metric": "e2e", "load_ratio": (0.5,), "slower_ratio": (1.5,)}
+    learned = [Learned.model_validate(entry | {"pool": p.name}) for p in limited.case.pools]
+    return make_objectives(replace(limited.case, learned=tuple(learned)))
+
+
+def cheapest(explored: Explored) -> float:
+    return min(e.cost_usd_per_h for e in good(explored.evaluations))
+
+
+@pytest.fixture(scope="module")
+def before(limited: Objectives) -> Explored:
+    return enumerated(limited)
+
+
+def test_a_box_that_was_enumerated_is_enumerated_again(
+    slower: Objectives, before: Explored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(BUDGETS["quick"], enumerate=100)
+    assert len(before.evaluations) > few.enumerate  # auto would not do it
+    monkeypatch.setitem(BUDGETS, "quick", few)
+    again = explore_again(slower, before, "quick")
+    assert again.exhaustive
+    assert again.complete
+    assert again.method == before.method
+    assert points(again) == points(before)
+    assert cheapest(again) > cheapest(before)
+    for now in again.evaluations:
+        own = slower.evaluate(now.replicas, now.level)
+        assert (now.cost_usd_per_h, now.violation) == (own.cost_usd_per_h, own.violation)
+
+
+def test_another_search_begins_with_the_front_of_the_one_before(
+    limited: Objectives, slower: Objectives
+) -> None:
+    first = explore(limited, "quick", "local", 0)
+    assert not first.exhaustive
+    objectives, told = counted(slower), list[tuple[int, int]]()
+    again = explore_again(
+        objectives, first, "quick", lambda done, total, _: told.append((done, total))
+    )
+    front = {(tuple(e.replicas.tolist()), e.level) for e in first.front}
+    assert set(objectives.calls[: len(front)]) == front
+    assert (again.exhaustive, again.complete, again.method) == (False, True, first.method)
+    budget = BUDGETS["quick"]
+    # What is on a front already is looked at first, and not charged for.
+    assert len(objectives.calls) <= budget.local // 4 + len(front) + budget.focus
+    assert len(objectives.exact_calls) <= budget.exact
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert len({total for _, total in told}) == 1
+    # And it finds the cheapest that enumeration finds.
+    assert cheapest(again) == pytest.approx(cheapest(enumerated(slower)))
+
+
+def test_another_search_without_a_front_before_begins_anew(slower: Objectives) -> None:
+    nothing = Explored((), (), "local search", exhaustive=False, complete=True)
+    assert good(explore_again(slower, nothing, "quick").evaluations)
+
+
+def test_another_search_that_is_interrupted_is_not_complete(
+    limited: Objectives, slower: Objectives
+) -> None:
+    first = explore(limited, "quick", "local", 0)
+    again = explore_again(counted(slower, stop_at=25), first, "quick")
+    assert not again.complete
+    assert len(again.evaluations) == 25
 
 
 def test_rent_is_known_beforehand_and_hosted_cost_is_not(base: Objectives, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from planner.errors import ExitCode
 
 if TYPE_CHECKING:
     from planner.report.simulate import Simulation
-    from planner.simulate.rehearse import Options, Rehearsal
+    from planner.simulate.rehearse import Rehearsal
     from planner.spec.inputs import Inputs
     from planner.spec.plan import Plan, Routes
 
@@ -35,9 +35,10 @@ def simulate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tries a plan request by request, before money is spent: latency, load, cost.
+    """Tries a plan, request by request, before money is spent.
 
-    Compares what was simulated with what plan.json predicts, for every limit.
+    Compares what was simulated with what plan.json predicts, for every limit; shows the load of
+    every pool, latency over time, and what is answered within the limits for which money.
     Exit 1: a limit is missed: the whole 95 % interval of its figure lies above it.
 
     Example: rb simulate plans/demo --rate-factor 1.3
@@ -68,7 +69,7 @@ def simulate(
     with _progress(show=not quiet and not json) as on_done:
         done = rehearse(scene_of(inputs), plan, routes, options, on_done)
     if out is not None:
-        _write(out, options, done)
+        _write(out, done)
     _tell(plan, done, json, quiet)
     if out is not None and not quiet:
         typer.echo(f"wrote {out.as_posix()}", err=json)
@@ -92,12 +93,12 @@ def _warn(folder: Path, inputs: Inputs, plan: Plan, routes: Routes) -> None:
         typer.echo(f"warning: {shown(folder / ROUTES_FILE)}: {what}", err=True)
 
 
-def _write(out: Path, options: Options, done: Rehearsal) -> None:
+def _write(out: Path, done: Rehearsal) -> None:
     """Writes the records of every run, one below the other."""
     from planner.files.records import write_records
     from planner.simulate.records import columns
 
-    runs = zip(done.records, options.seeds, strict=True)
+    runs = zip(done.records, done.simulated.seeds, strict=True)
     write_records(out, (columns(records, seed) for records, seed in runs))
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from planner.errors import InputError, MissingExtra
 from planner.files.text import is_folder, shown
-from planner.files.write import write_bytes, write_parts
+from planner.files.write import check_writable, write_bytes, write_parts
 
 Table = Mapping[str, npt.NDArray[np.generic]]
 """Columns of one length by name: whole numbers, numbers with NaN for blank, or text."""
@@ -27,7 +27,8 @@ def check_out(path: Path) -> None:
     """Returns when records can be written to a path, so that no run is made in vain.
 
     Raises:
-        InputError: the name says neither CSV nor parquet, or is that of a folder.
+        InputError: the name says neither CSV nor parquet, or is that of a folder, or its own
+            folder cannot be written to.
         MissingExtra: parquet without pyarrow.
     """
     if path.suffix not in (CSV, PARQUET):
@@ -35,6 +36,7 @@ def check_out(path: Path) -> None:
         raise InputError.single("--out", "", what, "write --out records.csv")
     if is_folder(path):
         raise InputError.single(shown(path), "", "is a folder", "name a file in it")
+    check_writable(path)
     if path.suffix == PARQUET and find_spec("pyarrow") is None:
         raise MissingExtra("parquet", f"--out {path.name}")
 

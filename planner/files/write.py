@@ -34,6 +34,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_parts(path, (content,))
 
 
+def check_writable(path: Path) -> None:
+    """Returns when a file can be made at a path, as far as its folder tells.
+
+    Raises:
+        InputError: the nearest folder that is there is none, or cannot be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        what = f"cannot be written: {shown(folder)} is no folder that you may write to"
+        raise InputError.single(shown(path), "", what, "check the folder and its permissions")
+
+
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     """Writes a file part by part, whole or not at all; raises InputError where it cannot."""
     temporary: Path | None = None

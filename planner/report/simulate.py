@@ -63,7 +63,12 @@ def missed_words(plan: Plan, simulated: Simulated) -> Iterator[str]:
     """Yields each limit that is missed, in words: by how much, and what was predicted."""
     predicted = {_key(f): f for f in plan.predicted.latency}
     for figure in simulated.missed:
-        yield _missed(figure, predicted.get(_key(figure)))
+        text, before = _missed(figure), predicted.get(_key(figure))
+        if before is not None and _was_to_be_met(figure, before):
+            text += f"; the plan predicted {_time(before.ms)}"
+            if _is_other_rate(plan, simulated):
+                text += f" at {number(plan.predicted.rate_rps)} requests/s"
+        yield text
 
 
 def _without_limit(figure: SimulatedFigure) -> object:
@@ -182,8 +187,9 @@ def _pools(pools: Sequence[SimulatedPool], width: int) -> Iterator[RenderableTyp
         made.add_row("", pool.pool, *cells)
     yield made
     yield indented(
-        "in flight: requests in one replica; KV: share of its cache that answers being written "
-        "hold" + ("; $/M tokens: $ per million output tokens" if wide else "")
+        "busy: time with something to do; in flight: requests in one replica; KV: share of its "
+        "cache that answers being written hold"
+        + ("; $/M tokens: $ per million output tokens" if wide else "")
     )
     for pool in pools:
         if pool.barrier_idle_ratio is not None:
@@ -251,18 +257,23 @@ def _findings(plan: Plan, simulated: Simulated) -> Iterator[str]:
     yield _money(plan, simulated)
 
 
-def _missed(figure: SimulatedFigure, predicted: LatencyFigure | None) -> str:
+def _missed(figure: SimulatedFigure) -> str:
     limit_ms = figure.at_most_ms or 1.0
     if figure.ms >= FOREVER_MS:
         return (
             f"{_label(figure)} misses its limit of {_time(limit_ms)} whatever the others take: "
             "too many requests have no answer in a known time"
         )
-    over = percent(figure.ms / limit_ms - 1.0, 0 if figure.ms > 1.1 * limit_ms else 1)
-    text = f"{_label(figure)} is {_time(figure.ms)}, {over} above its limit of {_time(limit_ms)}"
-    if predicted is None or predicted.ms > limit_ms:
-        return text
-    return f"{text}; the plan predicted {_time(predicted.ms)}"
+    times = figure.ms / limit_ms
+    over = f"{times:,.1f} times"
+    if times < 2.0:
+        over = f"{percent(times - 1.0, 0 if times > 1.1 else 1)} above"
+    return f"{_label(figure)} is {_time(figure.ms)}, {over} its limit of {_time(limit_ms)}"
+
+
+def _was_to_be_met(figure: SimulatedFigure, predicted: LatencyFigure) -> bool:
+    """Returns whether a plan had promised a limit that is missed by a figure that exists."""
+    return figure.ms < FOREVER_MS and predicted.ms <= (figure.at_most_ms or 0.0)
 
 
 def _too_close(figure: SimulatedFigure) -> str:
@@ -281,7 +292,7 @@ def _time(value: float) -> str:
 def _unanswered(simulated: Simulated) -> Iterator[str]:
     n = simulated.n_requests
     if simulated.n_failed:
-        yield f"{simulated.n_failed:,} of {n:,} requests failed: they break every limit on them"
+        yield f"{simulated.n_failed:,} of {n:,} requests failed: to limits they are infinitely late"
     if simulated.n_refused:
         yield f"{simulated.n_refused:,} of {n:,} requests fit into no replica's KV cache"
     if simulated.n_preempted:
@@ -302,7 +313,12 @@ def _money(plan: Plan, simulated: Simulated) -> str:
     text = f"{usd(simulated.cost_usd_per_h)} per hour"
     if simulated.usd_per_million_output_tokens is not None:
         text += f", {usd(simulated.usd_per_million_output_tokens)} per million output tokens"
-    planned = plan.predicted.rate_rps
-    if abs(simulated.rate_rps - planned) > OTHER_RATE * planned:
-        text += f"; the plan was made for {number(planned)} requests/s"
+    if _is_other_rate(plan, simulated):
+        text += f"; the plan was made for {number(plan.predicted.rate_rps)} requests/s"
     return text
+
+
+def _is_other_rate(plan: Plan, simulated: Simulated) -> bool:
+    """Returns whether the traffic was not that for which the plan was made."""
+    planned = plan.predicted.rate_rps
+    return abs(simulated.rate_rps - planned) > OTHER_RATE * planned

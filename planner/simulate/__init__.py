@@ -19,6 +19,7 @@ A cluster of one's own, without any file:
     prompt, answer = random.geometric(1 / 600, n), random.geometric(1 / 250, n)
     records = run(cluster, Demand.of(arrived_s, prompt, answer, n_pools=2)).records
     print(f"p95 TTFT {np.percentile(records.ttft_ms, 95):.0f} ms of {n:,} requests")
+    # p95 TTFT 61 ms of 12,088 requests
 
 A plan that `rb plan` has made, under the arrivals of its question:
 

@@ -1,13 +1,15 @@
-"""One queue in front of all ranks of a group: a batch policy deals it out at every boundary."""
+"""One queue in front of all ranks of a group: a batch policy deals it out at every boundary.
+
+What is dealt is places. Where a rank has a place but not the KV blocks, the request waits on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from planner.scheduling.batch import BatchPolicy, DecodeWorkers, Running, n_overdue
-from planner.spec.arrays import IntArray
 
 FREE = -1  # key and age in a place where nobody decodes
 
@@ -67,7 +69,7 @@ class Places:
         self._keys[g, :n], self._tokens[g, :n], self._ages[g, :n] = rows.T
         self._keys[g, n:], self._tokens[g, n:], self._ages[g, n:] = FREE, 0, FREE
 
-    def running(self, n_steps_since: IntArray) -> Running:
+    def running(self, n_steps_since: Sequence[int]) -> Running:
         """Returns who decodes now, so many steps after each rank was set, (G,)."""
-        since = np.where(self._keys == FREE, 0, n_steps_since[:, None])
+        since = np.where(self._keys == FREE, 0, np.array(n_steps_since)[:, None])
         return Running(self._tokens + since, self._ages + since, self._keys)

@@ -8,18 +8,16 @@ Notation
     M(j)     max_g v_g + s_g j
 
 M is convex and piecewise linear: the lines that attain it follow each other in order of slope. A
-piece lasts until the first step in which a steeper line is above it, so k steps cost a few numpy
-calls per piece, and there are at most as many pieces as slopes. All numbers are whole: nothing is
-rounded.
+piece lasts until the first step in which a steeper line is above it, so k steps cost one look at
+all lines per piece, and there are at most as many pieces as slopes. All numbers are whole: nothing
+is rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isqrt
 from typing import NamedTuple
-
-from planner.spec.arrays import IntArray
 
 
 class Piece(NamedTuple):
@@ -47,32 +45,35 @@ class Piece(NamedTuple):
         return (isqrt(b * b + 8 * self.slope * most) - b) // (2 * self.slope)
 
 
-def largest(values: IntArray, slopes: IntArray, n_steps: int) -> Iterator[Piece]:
-    """Yields the pieces of M over n_steps steps, in order; values and slopes are (G,)."""
-    done = 0
-    while done < n_steps:
-        now = values + slopes * done
-        value = int(now.max())
-        slope = int(slopes[now == value].max())
-        n = n_steps - done
-        steeper = slopes > slope
-        if n > 1 and steeper.any():
-            # Line g is above from the first j with (s_g - slope) j > value - v_g on.
-            first_above = (value - now[steeper]) // (slopes[steeper] - slope) + 1
-            n = min(n, int(first_above.min()))
+def largest(values: Sequence[int], slopes: Sequence[int], n_steps: int) -> Iterator[Piece]:
+    """Yields the pieces of M over n_steps steps, in order; values and slopes are by line."""
+    while True:
+        value, slope = max(zip(values, slopes, strict=True))
+        n = n_steps
+        for v, s in zip(values, slopes, strict=True):
+            if s > slope:  # above from the first j with (s - slope) j > value - v on
+                n = min(n, (value - v) // (s - slope) + 1)
         yield Piece(n, value, slope)
-        done += n
+        n_steps -= n
+        if not n_steps:
+            return
+        values = [v + s * n for v, s in zip(values, slopes, strict=True)]
 
 
-def total_of_largest(values: IntArray, slopes: IntArray, n_steps: int) -> int:
+def total_of_largest(values: Sequence[int], slopes: Sequence[int], n_steps: int) -> int:
     """Returns the sum of M over n_steps steps."""
     if n_steps == 1:
-        return int(values.max())
+        return max(values)
     return sum(piece.total(piece.n_steps) for piece in largest(values, slopes, n_steps))
 
 
-def total_of_all(values: IntArray, slopes: IntArray, n_steps: int) -> int:
-    """Returns the sum over n_steps steps and all lines."""
+def total_of_smallest(values: Sequence[int], slopes: Sequence[int], n_steps: int) -> int:
+    """Returns the sum of the smallest line over n_steps steps."""
     if n_steps == 1:
-        return int(values.sum())
-    return Piece(n_steps, int(values.sum()), int(slopes.sum())).total(n_steps)
+        return min(values)
+    return -total_of_largest([-v for v in values], [-s for s in slopes], n_steps)
+
+
+def total_of_all(values: Sequence[int], slopes: Sequence[int], n_steps: int) -> int:
+    """Returns the sum over n_steps steps and all lines."""
+    return n_steps * sum(values) + (n_steps * (n_steps - 1) // 2) * sum(slopes)

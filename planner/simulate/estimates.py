@@ -11,7 +11,8 @@ Notation
 Groups are the runs (replications). A single run is cut into ten equal parts in order of arrival
 (batch means), and so are fewer than five runs, into ten or more in all, while requests arrive at
 one rate: two runs alone would be sure of little, as t(1) = 12.7. Where the rate changes by plan,
-parts of a run differ for that reason alone: the interval of a single run is then too wide.
+parts of a run differ for that reason alone, and few may be far from independent: the interval of a
+single run is then a rough one, and several runs tell more.
 
 For a mean over equal groups J_g is the mean of group g, so this is the usual t interval; for a
 percentile it asks how far the percentile of everything moves when one group is missing, which

@@ -9,7 +9,8 @@ Which requests a figure is about (§2):
     tpot         over answers of at least two tokens
 
 A limit is met when the whole 95 % interval lies within it and missed when all of it lies above
-(§9); between the two the runs are too short or too few to tell.
+(§9); between the two the runs are too short or too few to tell. Of a class of which no request
+came nothing is known.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planner.simulate.estimates import Estimate, estimates
+from planner.simulate.estimates import FOREVER_MS, Estimate, estimates
 from planner.simulate.records import Records
 from planner.simulate.warmup import Window
 from planner.spec.arrays import BoolArray, FloatArray
@@ -28,6 +29,7 @@ from planner.spec.question import LatencyObjective
 from planner.spec.workload import ScopedLimit
 
 LATENCY_DIGITS = 1
+_UNKNOWN = Estimate(0.0, 0.0, FOREVER_MS)
 
 
 def asked_figures(
@@ -97,6 +99,8 @@ def _estimate(
     is_limited: bool,
     steady: bool,
 ) -> Estimate:
+    if not any(in_scope(run, scope).any() for run in counted):
+        return _UNKNOWN
     values = [_values(run, scope, metric, is_limited) for run in counted]
     return estimates(values, (statistic,), steady)[statistic]
 

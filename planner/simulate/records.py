@@ -84,12 +84,12 @@ class Records:
         """Returns the requests that arrived from one moment to another, both included."""
         first = int(np.searchsorted(self.arrived_ps, start_ps, side="left"))
         last = int(np.searchsorted(self.arrived_ps, end_ps, side="right"))
-        columns = {
-            f.name: getattr(self, f.name)[first:last]
-            for f in fields(self)
-            if not f.name.endswith("_names")
-        }
+        columns = {name: getattr(self, name)[first:last] for name in _COLUMNS}
         return replace(self, **columns)
+
+    def same_as(self, other: Records) -> bool:
+        """Returns whether every request of two runs of one cluster fared the same."""
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _COLUMNS)
 
     def latency_ms(self, metric: Metric) -> FloatArray:
         """Returns a latency metric in ms, (N,); NaN where a request has none."""
@@ -97,6 +97,9 @@ class Records:
 
     def _since_ms(self, later_ps: IntArray, earlier_ps: IntArray) -> FloatArray:
         return np.where(self.is_timed, (later_ps - earlier_ps) / PS_PER_MS, np.nan)
+
+
+_COLUMNS = tuple(f.name for f in fields(Records) if not f.name.endswith("_names"))
 
 
 @dataclass(frozen=True)

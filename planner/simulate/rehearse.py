@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.errors import Fault, InputError
 from planner.parallel import over_seeds
 from planner.simulate.cluster import Cluster, PoolSetup, run
-from planner.simulate.demand import busiest_window, make_demand, own_duration_s
-from planner.simulate.failures import Failure
+from planner.simulate.demand import LONGEST_S, busiest_window, make_demand, own_duration_s
+from planner.simulate.failures import OPTION, Failure
 from planner.simulate.records import Records, Usage
 from planner.simulate.scene import Scene
 from planner.simulate.summary import Conditions, Terms, summarise
@@ -37,6 +38,8 @@ LEAST_S = 1800.0
 FEWEST_REQUESTS = 20_000
 MOST_S = 7 * 86_400.0
 """A run of arrivals without end lasts half an hour, longer for slow traffic, at most a week."""
+MOST_REQUESTS = 100_000_000
+"""Of one run: tens of gigabytes."""
 
 Progress = Callable[[int, int], None]
 
@@ -45,7 +48,7 @@ Progress = Callable[[int, int], None]
 class Options:
     """Under which conditions a plan is tried."""
 
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)  # the first alone counts where all give the same run
     duration_s: float | None = None  # None: one round of a schedule or trace, else half an hour
     start_s: float = 0.0  # where in a schedule or trace
     rate_factor: float = 1.0
@@ -61,7 +64,7 @@ class Rehearsal:
     """What a plan did."""
 
     simulated: Simulated
-    records: tuple[Records, ...]  # one per seed
+    records: tuple[Records, ...]  # one per seed of `simulated`
     usages: tuple[Usage, ...]
     window: Window
 
@@ -92,12 +95,14 @@ def rehearse(
 
     Raises:
         InputError: a pool of the plan is not in the scene, routes lead nowhere, or a failure names
-            what is not there.
+            what is not there or begins when no more requests arrive; or a run of too many requests.
     """
     here = scene.of_plan(plan, routes)
     # Where a plan maximises the traffic it carries, that traffic is what it is tried with.
     options = replace(options, rate_factor=options.rate_factor * (plan.predicted.rate_factor or 1))
     duration_s = _duration_s(here, options)
+    _refuse_endless(here, options, duration_s)
+    _refuse_late(options.failures, duration_s)
     setups = tuple(
         PoolSetup(entry.pool, here.engines[entry.pool], entry.replicas, here.request_ps[entry.pool])
         for entry in plan.deployment
@@ -114,9 +119,13 @@ def rehearse(
         usages.append(usage)
         if on_done is not None:
             on_done(len(records), len(jobs))
+    # A recorded trace may leave nothing to chance: a run made again would only feign certainty.
+    if all(found.same_as(records[0]) for found in records[1:]):
+        records, usages = records[:1], usages[:1]
     window = _window(here, options, records, duration_s)
+    seeds = options.seeds[: len(records)]
     conditions = Conditions(
-        options.seeds, options.balance, options.rate_factor, tuple(map(str, options.failures))
+        seeds, options.balance, options.rate_factor, tuple(map(str, options.failures))
     )
     simulated = summarise(records, usages, _terms(here, plan), window, conditions)
     return Rehearsal(simulated, tuple(records), tuple(usages), window)
@@ -145,8 +154,36 @@ def _duration_s(scene: Scene, options: Options) -> float:
     own_s = own_duration_s(scene.files, options.rate_factor, options.trace)
     if own_s is not None:
         return own_s
-    rate_rps = float(scene.workload.mean_rate_rps.sum()) * options.rate_factor
-    return min(max(LEAST_S, FEWEST_REQUESTS / max(rate_rps, 1e-6)), MOST_S)
+    return min(max(LEAST_S, FEWEST_REQUESTS / max(_rate_rps(scene, options), 1e-6)), MOST_S)
+
+
+def _rate_rps(scene: Scene, options: Options) -> float:
+    """Returns the mean rate at which requests arrive, in requests/s."""
+    if options.trace is None:
+        return float(scene.workload.mean_rate_rps.sum()) * options.rate_factor
+    round_s = own_duration_s(scene.files, options.rate_factor, options.trace)
+    return len(options.trace) / round_s if round_s else 0.0
+
+
+def _refuse_endless(scene: Scene, options: Options, duration_s: float) -> None:
+    """Raises InputError for a run that no memory holds or no clock of picoseconds counts."""
+    n_requests = _rate_rps(scene, options) * duration_s
+    if n_requests > MOST_REQUESTS or options.start_s + duration_s > LONGEST_S:
+        what = (
+            f"about {n_requests:,.0f} requests over {duration_s:,.0f} s are more than can be "
+            f"simulated: {MOST_REQUESTS:,}, and {LONGEST_S:,.0f} s"
+        )
+        fix = "give a shorter one, or another --rate-factor"
+        raise InputError.single("--duration-s", "", what, fix)
+
+
+def _refuse_late(failures: Sequence[Failure], duration_s: float) -> None:
+    """Raises InputError for failures that nobody would notice."""
+    what = f"begins after the {duration_s:,.15g} s in which requests arrive, got"
+    fix = "give an earlier time, or a longer --duration-s"
+    faults = [Fault(OPTION, "", f"{what} {f}", fix) for f in failures if f.at_s >= duration_s]
+    if faults:
+        raise InputError(faults)
 
 
 def _window(

@@ -1,7 +1,9 @@
 """Records out: CSV and parquet hold what was simulated, whole or not at all."""
 
 import csv
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +87,17 @@ def test_a_name_of_no_known_kind_is_refused(tmp_path, name):
 def test_a_folder_is_refused(tmp_path):
     (tmp_path / "r.csv").mkdir()
     with pytest.raises(InputError, match="is a folder"):
+        check_out(tmp_path / "r.csv")
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_run(tmp_path, monkeypatch):
+    (tmp_path / "notes").write_text("no folder", encoding="utf-8")
+    with pytest.raises(InputError, match="notes is no folder that you may write to"):
+        check_out(tmp_path / "notes" / "deep" / "r.csv")
+    check_out(tmp_path / "new" / "deep" / "r.csv")
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(InputError, match="is no folder that you may write to"):
         check_out(tmp_path / "r.csv")
 
 

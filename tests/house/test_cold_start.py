@@ -34,6 +34,7 @@ def loaded_by(arguments: list[str]) -> tuple[int, set[str]]:
         (["--help"], HEAVY),
         (["--version"], HEAVY),
         (["plan", "--help"], HEAVY - {"pydantic"}),  # typer itself takes it to read the options
+        (["simulate", "--help"], HEAVY - {"pydantic"}),
         (["check", "--help"], HEAVY - {"pydantic"}),
         (["diff", "--help"], HEAVY - {"pydantic"}),
         (["profile", "--help"], HEAVY - {"pydantic"}),

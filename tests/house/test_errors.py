@@ -1,6 +1,7 @@
 """What went wrong decides the exit code: 0 clean, 1 wanting, 2 could not judge, 70 our bug."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,22 @@ def test_a_fit_error_names_the_file_and_the_load_to_measure_next():
 def test_a_missing_extra_says_what_to_install():
     assert "fix: pip install " in str(MissingExtra("plan", "--method mobo"))
     assert "[plan]" in str(MissingExtra("plan", "--method mobo"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError(FAULTS),
+        MissingExtra("plan", "--method mobo"),
+        FitError("p", "one load", "measure two"),
+        Infeasible("p95", "2 s too slow", ["more GPUs"]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_another_process_is_told_as_it_was(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
 
 
 def test_every_error_of_ours_has_a_code_of_ours():

@@ -10,7 +10,16 @@ from hand_plan import BIG, SMALL, hand_plan
 from planner.report.console import make_console
 from planner.report.plan import render_plan
 from planner.spec.inputs import Inputs
-from planner.spec.plan import Bound, DeployedPool, FrontPoint, Plan, Route, ToMeasure
+from planner.spec.plan import (
+    Bound,
+    DeployedPool,
+    FrontPoint,
+    Plan,
+    Route,
+    Simulated,
+    SimulatedFigure,
+    ToMeasure,
+)
 
 
 def text_of(plan: Plan, width: int = 80) -> str:
@@ -87,9 +96,95 @@ def test_limits_with_band_and_what_binds(demo_plan: Plan) -> None:
     limits = section(text_of(demo_plan.model_copy(update={"predicted": changed})), "Limits:")
     assert "(ms, estimated)" in limits
     row = next(r for r in limits.splitlines() if "p95 e2e of gsm" in r)
-    assert row.split()[4:] == ["9,990", "8,492", "to", "11,488", "10,000", "100%", "binds"]
+    assert row.split()[4:] == ["9,990", "+-15%", "10,000", "100%", "binds"]
     missed = next(r for r in limits.splitlines() if "p95 e2e of crux" in r)
     assert missed.split()[-2:] == ["150%", "MISSED"]
+
+
+def simulated(*figures: tuple[str, float, float, str], n_seeds: int = 3) -> Simulated:
+    """What runs of a plan gave: (class, simulated p95 of e2e, limit, verdict), in ms."""
+    rows = [
+        SimulatedFigure.model_validate(
+            {
+                "class": name,
+                "metric": "e2e",
+                "statistic": "p95",
+                "ms": seen,
+                "low_ms": 0.9 * seen,
+                "high_ms": 1.1 * seen,
+                "at_most_ms": limit,
+                "verdict": verdict,
+            }
+        )
+        for name, seen, limit, verdict in figures
+    ]
+    return Simulated(
+        rate_rps=80.0,
+        class_rps={},
+        cost_usd_per_h=73.75,
+        usd_per_million_output_tokens=None,
+        quality=0.7,
+        class_quality={},
+        goodput_rps=70.0,
+        goodput_low_rps=69.0,
+        goodput_high_rps=71.0,
+        class_goodput_rps={},
+        latency=tuple(rows),
+        latency_ratio=1.0,
+        pools=(),
+        n_requests=24_123,
+        n_failed=0,
+        n_refused=0,
+        n_preempted=0,
+        seeds=tuple(range(n_seeds)),
+        counted_from_s=0.0,
+        duration_s=300.0,
+        settled=True,
+        balance="round_robin",
+    )
+
+
+def test_what_was_simulated_stands_beside_what_was_predicted(demo_plan: Plan) -> None:
+    tried = simulated(("gsm", 7_777.0, 10_000.0, "met"), ("crux", 23_456.0, 20_000.0, "missed"))
+    text = text_of(demo_plan.model_copy(update={"simulated": tried}))
+    assert max(len(row) for row in text.splitlines()) <= 80
+    text = text_of(demo_plan.model_copy(update={"simulated": tried}), 120)  # one line per limit
+    limits = section(text, "Limits:")
+    assert row_of(limits, "limit") == ["limit", "predicted", "band", "simulated", "allowed", "used"]
+    rows = {r.split()[3]: r for r in limits.splitlines() if r.strip().startswith("p95 e2e")}
+    assert rows["gsm"].split()[6:8] == ["7,777", "10,000"]
+    assert "MISSED" not in rows["gsm"]
+    assert rows["crux"].split()[6:8] == ["23,456", "20,000"]
+    assert rows["crux"].endswith("MISSED IN SIMULATION")
+    assert rows["math-l5"].split()[6] == "-"  # of which nothing was simulated
+    assert "simulated: 24,123 requests in 3 runs; rb simulate tries more" in text
+    alone = text_of(demo_plan.model_copy(update={"simulated": simulated(n_seeds=1)}))
+    assert "24,123 requests in 1 run;" in alone
+
+
+def test_a_plan_that_was_not_simulated_says_nothing_of_it(demo_plan: Plan) -> None:
+    assert demo_plan.simulated is None
+    assert "simulat" not in text_of(demo_plan)
+
+
+def test_a_limit_that_is_missed_by_prediction_is_missed_and_no_more(demo_plan: Plan) -> None:
+    figures = list(demo_plan.predicted.latency)
+    figures[1] = figures[1].model_copy(update={"ms": 30_000.0})
+    changed = demo_plan.predicted.model_copy(update={"latency": tuple(figures)})
+    tried = simulated(("crux", 31_000.0, 20_000.0, "missed"))
+    plan = demo_plan.model_copy(update={"predicted": changed, "simulated": tried})
+    (row,) = [r for r in text_of(plan).splitlines() if "p95 e2e of crux" in r and "%" in r]
+    assert row.endswith("MISSED")
+
+
+def test_points_of_the_front_that_were_simulated_say_what_they_gave(demo_plan: Plan) -> None:
+    points = list(front(3, 1))
+    points[1] = points[1].model_copy(update={"simulated_latency_ratio": 0.834})
+    text = text_of(demo_plan.model_copy(update={"front": tuple(points)}))
+    rows = [r.split() for r in section(text, "The choice").splitlines()]
+    assert rows[3] == [">", "20.00", "0.5100", "90%", "83%", "2A", "1B"]
+    assert rows[2] == ["10.00", "0.5000", "90%", "-", "1A", "1B"]
+    assert rows[1] == ["$/h", "quality", "limits", "used", "simulated", "replicas"]
 
 
 def test_figures_of_several_origins_are_marked_one_by_one(demo_plan: Plan) -> None:

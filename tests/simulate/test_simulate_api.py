@@ -47,11 +47,8 @@ POOLS = (PoolSetup("a", engine(), 2), PoolSetup("b", engine(20.0), 1))
 def test_the_example_by_hand_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     exec(BY_HAND, names)
-    shown = re.fullmatch(r"p95 TTFT (\d+) ms of ([\d,]+) requests\n", capsys.readouterr().out)
-    assert shown
-    # 20 requests/s for 600 s; a prompt of 600 tokens takes at least 12 ms and a step.
-    assert int(shown[2].replace(",", "")) == pytest.approx(12_000, rel=0.05)
-    assert 20 <= int(shown[1]) <= 500
+    said = BY_HAND.splitlines()[-1].removeprefix("# ")
+    assert capsys.readouterr().out == f"{said}\n"
 
 
 def test_the_example_of_a_plan_runs(

@@ -117,7 +117,7 @@ class TestClosedLoop:
     @pytest.mark.parametrize("prefill", ["chunked", "pausing"])
     def test_other_users_than_recorded(self, prefill: Prefill) -> None:
         settings = engine(prefill)
-        runs = [recorded(asked(60, n_users=n, seed=n), settings, n) for n in (1, 6, 24)]
+        runs = [recorded(asked(40, n_users=n, seed=n), settings, n) for n in (1, 6, 24)]
         fitted = calibrate(runs, settings)
         truth = with_law(settings, TRUTH)
         held = play(asked(300, n_users=12, seed=5), truth, TRUTH.request_ms)

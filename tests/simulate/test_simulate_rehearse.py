@@ -36,6 +36,7 @@ from planner.simulate.units import PS_PER_S
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes, WeightedPool
+from planner.spec.question import TraceRow
 
 BIG, SMALL = OWN
 SHORT = Options(duration_s=200.0, n_processes=1)
@@ -156,6 +157,18 @@ def test_each_run_is_told_when_it_is_done(known: tuple[Scene, Plan]) -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_a_trace_that_leaves_nothing_to_chance_is_one_run(known: tuple[Scene, Plan]) -> None:
+    def row(k: int, output_tokens: int | None) -> TraceRow:
+        told = {"class": "easy", "input_tokens": 200, "output_tokens": output_tokens}
+        return TraceRow.model_validate({"timestamp_s": k / 20, **told})
+
+    full, partly = (tuple(row(k, length) for k in range(1000)) for length in (100, None))
+    again = changed(Options((0, 1, 2), trace=full, n_processes=1), known)
+    assert again.simulated == changed(Options(trace=full), known).simulated
+    assert len(again.records) == len(again.usages) == len(again.simulated.seeds) == 1
+    assert len(changed(Options((0, 1, 2), trace=partly, n_processes=1), known).records) == 3
+
+
 # ---- What counts ---------------------------------------------------------------------------------
 
 
@@ -225,6 +238,26 @@ def test_traffic_that_never_comes_breaks_nothing(tmp_path: Path) -> None:
     assert changed(Options(n_processes=1), (scene, plan)).simulated.n_requests == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(rate_factor=1e6),
+        Options(duration_s=9e6),
+        Options(rate_factor=1e-6, trace=(TraceRow(timestamp_s=0), TraceRow(timestamp_s=9))),
+        Options(
+            duration_s=1e6,
+            rate_factor=1e4,
+            trace=(TraceRow(timestamp_s=0), TraceRow(timestamp_s=9)),
+        ),
+    ],
+)
+def test_more_than_can_be_simulated_is_told(known: tuple[Scene, Plan], options: Options) -> None:
+    with pytest.raises(
+        InputError, match="more than can be simulated: 100,000,000, and 9,000,000 s"
+    ):
+        rehearse(known[0], known[1], routes_of(known[1]), options)
+
+
 # ---- Failures ------------------------------------------------------------------------------------
 
 
@@ -243,13 +276,13 @@ def test_a_dead_replica_fails_its_answers_and_slows_the_other(known: tuple[Scene
     on_it = (well.pool_index == 1) & (well.replica_index == 1)
     # Until it dies nothing is different, so who was being answered then is known from the run
     # in which nothing fails.
-    answering = on_it & (well.first_ps < died_ps) & (well.done_ps >= died_ps)
-    answering &= well.first_ps - known[0].request_ps[SMALL] < died_ps
+    first_ps, done_ps = (ps - known[0].request_ps[SMALL] for ps in (well.first_ps, well.done_ps))
+    answering = on_it & (first_ps < died_ps) & (done_ps >= died_ps)
     assert answering.sum() > 5
     assert np.array_equal(ill.outcome == Outcome.FAILED, answering)
     after = (ill.arrived_ps >= died_ps) & (ill.pool_index == 1)
     assert set(ill.replica_index[after].tolist()) == {0}
-    assert mean_e2e_ms(ill, SMALL, 100.0) > 1.1 * mean_e2e_ms(well, SMALL, 100.0)
+    assert mean_e2e_ms(ill, SMALL, 100.0) > 1.05 * mean_e2e_ms(well, SMALL, 100.0)
     # All of the run counts, and who failed is told.
     assert (done.window.start_ps, done.window.end_ps) == (0, 200 * PS_PER_S)
     assert done.simulated.n_failed == answering.sum()
@@ -267,6 +300,13 @@ def test_without_any_replica_of_its_pool_the_other_pool_serves(known: tuple[Scen
 def test_a_failure_of_what_is_not_there_is_told(known: tuple[Scene, Plan]) -> None:
     with pytest.raises(InputError, match="no such replica"):
         changed(SHORT, known, failures=tuple(parse([f"{SMALL}/3@100"])))
+
+
+def test_a_failure_after_the_last_arrival_is_told(known: tuple[Scene, Plan]) -> None:
+    failures = tuple(parse([f"{SMALL}@199", f"{SMALL}@200", f"{BIG}@300"]))
+    with pytest.raises(InputError, match="begins after the 200 s in which requests") as caught:
+        changed(SHORT, known, failures=failures)
+    assert [f"{SMALL}@200" in f.what for f in caught.value.faults] == [True, False]
 
 
 # ---- Routes that lead nowhere --------------------------------------------------------------------
@@ -306,13 +346,13 @@ def test_routes_that_lead_nowhere_are_told(
     known: tuple[Scene, Plan], classes: dict[str, Any], where: str, what: str
 ) -> None:
     (fault,) = broken(known, classes).faults
-    assert (fault.file, fault.where) == ("routes.json", where)
+    assert (fault.file, fault.field) == ("routes.json", where)
     assert what in fault.what
 
 
 def test_all_faults_are_told_at_once(known: tuple[Scene, Plan]) -> None:
     faults = broken(known, {"easy": [("gone", 0.5), ("lost", 0.5)]}).faults
-    assert [f.where for f in faults] == ["classes.easy", "classes.easy", "classes.hard"]
+    assert [f.field for f in faults] == ["classes.easy", "classes.easy", "classes.hard"]
 
 
 def test_a_pool_that_the_class_may_not_use_is_told(tmp_path: Path) -> None:
@@ -320,7 +360,7 @@ def test_a_pool_that_the_class_may_not_use_is_told(tmp_path: Path) -> None:
     question["classes"][1]["not_pools"] = [SMALL]
     known = scene_and_plan(tmp_path, question, z(1, 1))
     (fault,) = broken(known, {"easy": [(BIG, 1.0)], "hard": [(SMALL, 1.0)]}).faults
-    assert fault.where == "classes.hard"
+    assert fault.field == "classes.hard"
     assert "may not use" in fault.what
 
 
@@ -332,7 +372,7 @@ def test_a_pool_of_the_plan_that_is_gone_is_told(known: tuple[Scene, Plan]) -> N
     )
     with pytest.raises(InputError) as caught:
         rehearse(scene, plan.model_copy(update={"deployment": rows}), routes_of(plan), SHORT)
-    assert ("plan.json", "deployment.gone") in [(f.file, f.where) for f in caught.value.faults]
+    assert ("plan.json", "deployment.gone") in [(f.file, f.field) for f in caught.value.faults]
 
 
 # ---- Hosted pools --------------------------------------------------------------------------------
