@@ -23,16 +23,15 @@ from planner.files.plans import routes_of
 from planner.objectives import Objectives, make_objectives
 from planner.search.problem import Progress
 from planner.settle import Settled
-from planner.simulate.demand import busiest_window
+from planner.simulate.demand import busiest_window, own_duration_s
 from planner.simulate.learn import Lesson, learn
-from planner.simulate.rehearse import MOST_S, Options, Rehearsal, rehearse
+from planner.simulate.rehearse import LEAST_S, MOST_S, Options, Rehearsal, rehearse
 from planner.simulate.scene import Scene, make_scene
 from planner.spec.arrays import IntArray
-from planner.spec.inputs import Inputs, QuestionFiles
+from planner.spec.inputs import Inputs
 from planner.spec.plan import Learned, Plan, Simulated
-from planner.spec.question import Trace
 
-FACTORS = (0.6, 0.8, 0.9, 1.0, 1.1)
+FACTORS = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 """Multiples of a plan's traffic at which it teaches."""
 
 BEFORE_S = 300.0
@@ -43,6 +42,9 @@ MOST_SEEDS = 20
 """Runs of the busiest window: with fewer, its parts are too alike for an honest interval."""
 
 LEAST_RPS = 1e-6
+FAR_BEYOND = 10.0
+MOST_REQUESTS = 500_000
+"""Of one run: at a high rate a shorter part has to do."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +88,26 @@ class Stage:
 
     def _options(self, plan: Plan, rate_factor: float) -> Options:
         """Returns about as many requests as the effort asks for, of the part that counts."""
-        window = busiest_window(self.scene.files, rate_factor * (plan.predicted.rate_factor or 1.0))
-        rate_rps = plan.predicted.rate_rps * rate_factor
+        files, factor = self.scene.files, rate_factor * (plan.predicted.rate_factor or 1.0)
+        rate_rps = max(plan.predicted.rate_rps * rate_factor, LEAST_RPS)
+        most_s = min(MOST_REQUESTS / rate_rps, MOST_S)
+        window = busiest_window(files, factor)
         if window is None:
-            duration_s = min(self.care.n_requests / max(rate_rps, LEAST_RPS), MOST_S)
-            return Options((self.seed,), duration_s, rate_factor=rate_factor, n_processes=1)
-        start_s = max(window[0] - BEFORE_S, 0.0)
-        per_run = rate_rps * (window[1] - window[0])
-        n_seeds = math.ceil(self.care.n_requests / max(per_run, 1.0))
-        n_seeds = min(max(n_seeds, FEWEST_SEEDS), MOST_SEEDS)
-        if _leaves_nothing_to_chance(self.scene.files):
-            n_seeds = 1  # all runs would be one and the same
-        return Options(
-            seeds=tuple(self.seed + k for k in range(n_seeds)),
-            duration_s=window[1] - start_s,
-            start_s=start_s,
-            rate_factor=rate_factor,
-            counted_s=window,
-            n_processes=1,
-        )
-
-
-def _leaves_nothing_to_chance(files: QuestionFiles) -> bool:
-    """Returns whether a trace tells everything of its requests, so that no seed changes them."""
-    told = all(None not in (r.class_name, r.input_tokens, r.output_tokens) for r in files.trace)
-    return isinstance(files.question.arrivals, Trace) and told
+            duration_s = self.care.n_requests / rate_rps
+            if self.scene.changes_rate:  # what it is on average, only a whole round can tell
+                duration_s = own_duration_s(files, factor) or max(duration_s, LEAST_S)
+            options = Options((self.seed,), min(duration_s, most_s))
+        else:
+            counted_s = min(window[1] - window[0], most_s / 2)
+            start_s = max(window[0] - min(BEFORE_S, most_s / 2), 0.0)
+            n_seeds = math.ceil(self.care.n_requests / max(rate_rps * counted_s, 1.0))
+            options = Options(
+                seeds=tuple(self.seed + k for k in range(max(n_seeds, FEWEST_SEEDS))[:MOST_SEEDS]),
+                duration_s=window[0] + counted_s - start_s,
+                start_s=start_s,
+                counted_s=(window[0], window[0] + counted_s),
+            )
+        return replace(options, rate_factor=rate_factor, n_processes=1)
 
 
 def make_stage(inputs: Inputs, objectives: Objectives, effort: Effort, seed: int) -> Stage:
@@ -191,12 +188,17 @@ def _sentences(first: Confirmed, best: Confirmed, n_tried: int) -> Iterator[str]
         pools = ", ".join(sorted({entry.pool for entry in best.objectives.case.learned}))
         yield (
             f"a choice of {first.chosen.cost_usd_per_h:.2f} $/h was given up: in simulation "
-            f"{what} was at {was:.1%} of its limit; searched again {n_tried - 1} times with these "
-            f"pools as slow as simulated: {pools}"
+            f"{what} was at {_share(was)} of its limit; searched again {n_tried - 1} times with "
+            f"these pools as slow as simulated: {pools}"
         )
     if best.simulated is not None and best.simulated.missed:
         ratio, what = worst(best.simulated)
-        yield f"in simulation {what} is at {ratio:.1%} of its limit: do not rely on this plan"
+        yield f"in simulation {what} is at {_share(ratio)} of its limit: do not rely on this plan"
+
+
+def _share(ratio: float) -> str:
+    """Returns simulated / allowed for a sentence; far beyond a limit the figure says nothing."""
+    return f"{ratio:.1%}" if ratio < FAR_BEYOND else f"more than {FAR_BEYOND:.0f} times"
 
 
 def worst(simulated: Simulated) -> tuple[float, str]:
@@ -221,8 +223,11 @@ def simulated_ratios(
     if chosen.simulated is None or chosen.simulated.latency_ratio is None:
         return tuple(ratios)  # not simulated, or without limits to hold the others against
     ratios[at] = chosen.simulated.latency_ratio
-    for k in near[1:]:
-        ratios[k] = stage.rehearse(_draft(objectives, front[k])).simulated.latency_ratio
+    try:
+        for k in near[1:]:
+            ratios[k] = stage.rehearse(_draft(objectives, front[k])).simulated.latency_ratio
+    except KeyboardInterrupt:
+        pass  # the plan itself was tried; the others stay without a figure
     return tuple(ratios)
 
 

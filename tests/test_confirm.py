@@ -259,10 +259,10 @@ def test_the_effort_decides_how_often_it_searches_again(
     stage = stubborn(quiet, effort)
     done = quiet.confirmed(stage=stage)
     n_again = {"quick": 1, "standard": 3}[effort]
-    assert lessons == [5] * n_again
+    assert lessons == [len(confirming.FACTORS)] * n_again
     # Each choice as it is; and at the other multiples of its traffic, where it is learned from.
     assert stage.tried.count(1.0) == n_again + 1
-    assert len(stage.tried) == n_again + 1 + 4 * n_again
+    assert len(stage.tried) == n_again + 1 + (len(confirming.FACTORS) - 1) * n_again
     assert done.simulated is not None
     assert done.simulated.missed
     assert done.why[-1].endswith("do not rely on this plan")
@@ -405,7 +405,7 @@ def test_of_choices_that_all_miss_the_nearest_is_the_plan(
     quiet: Setting, lessons: list[int]
 ) -> None:
     done = quiet.confirmed(stage=stubborn(quiet, "standard", ratios=(1.5, 1.2, 1.3, 1.4)))
-    assert lessons == [5] * 3
+    assert lessons == [len(confirming.FACTORS)] * 3
     assert done.simulated is not None
     assert done.simulated.latency_ratio == 1.2
     assert [entry.slower_ratio for entry in done.objectives.case.learned] == [(1.01,)]

@@ -54,6 +54,25 @@ def test_json_is_the_file_and_check_and_diff_accept_it(tmp_path: Path) -> None:
     assert rb("diff", str(folder), str(folder), "--exit-code").returncode == 0
 
 
+def test_a_plan_that_simulation_contradicts_is_found_wanting(tmp_path: Path) -> None:
+    """Bursts that the formula does not see, and no second deployment to turn to (§9)."""
+    bursts = {"process": "square", "low_rps": 0.0, "high_rps": 44.0, "period_s": 120.0}
+    question = small(arrivals=bursts, stock={"h100-sxm-80g": 4})
+    folder, shared = (
+        write_question(tmp_path / "plans" / "q", question),
+        ("--profiles", str(PROFILES)),
+    )
+    done = rb("plan", str(folder), *shared, "--effort", "quick", check=1)
+    assert "simulation contradicts every plan that was tried" in done.stderr
+    assert "contradicted" in done.stdout
+    plan = json.loads((folder / "plan.json").read_text())
+    assert any("do not rely on this plan" in sentence for sentence in plan["why"])
+    checked = rb("check", str(folder), *shared, "--json", check=1)
+    assert "simulated" in {finding["code"] for finding in json.loads(checked.stdout)["findings"]}
+    tried = rb("simulate", str(folder), *shared, "--seeds", "2", check=1)
+    assert "limit" in tried.stdout
+
+
 def test_quiet_says_nothing(tmp_path: Path) -> None:
     folder = write_question(tmp_path / "plans" / "q", small())
     done = rb("plan", str(folder), "--profiles", str(PROFILES), "--effort", "quick", "--method",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
+from planner.cli.progress import progress_bar
+from planner.errors import ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 EFFORTS = ("quick", "standard", "thorough")
 METHODS = ("auto", "mobo", "local", "random", "enumerate")
-
-Progress = Callable[[int, int, float], None]
 
 
 def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
@@ -60,7 +59,8 @@ def plan(
 
     Ctrl-C keeps the best answer so far (complete: false).
 
-    Exit 1: no deployment meets the limits; the message says what would.
+    Exit 1: no deployment meets the limits, and the message says what would; or simulation
+    contradicts the best that was found (written all the same, with what it missed).
 
     Example: rb plan plans/demo --effort quick
     """
@@ -70,7 +70,11 @@ def plan(
 
     inputs = read_inputs(folder, profiles)
     kept = _kept(folder, inputs)
-    with _progress(show=not quiet and not json) as on_trial:
+    with progress_bar(not quiet and not json, "searching") as moved:
+
+        def on_trial(done: int, total: int, volume: float) -> None:
+            moved(done, total, f"hypervolume {volume:.3f}")
+
         answer = make_plan(inputs, effort, method, seed, kept, on_trial)  # type: ignore[arg-type]
     written = write_plan(folder, answer)
     if json:
@@ -83,6 +87,9 @@ def plan(
         typer.echo("wrote " + " and ".join(_shown(path) for path in written))
     if not answer.complete:
         typer.echo("interrupted: this is the best found so far (complete: false)", err=True)
+    if answer.simulated is not None and answer.simulated.missed:
+        typer.echo("simulation contradicts every plan that was tried: see why", err=True)
+        raise typer.Exit(int(ExitCode.FOUND_WANTING))
 
 
 def _kept(folder: Path, inputs: Inputs) -> Plan | None:
@@ -97,31 +104,3 @@ def _shown(path: Path) -> str:
     from planner.files.text import shown
 
     return shown(path)
-
-
-@contextmanager
-def _progress(show: bool) -> Iterator[Progress | None]:
-    """Yields a callback that moves a progress bar on stderr, or None when it is not wanted."""
-    import sys
-
-    if not show or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("searching"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("hypervolume {task.fields[volume]:.3f}"),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("search", total=None, volume=0.0)
-
-        def moved(done: int, total: int, volume: float) -> None:
-            bar.update(task, completed=min(done, total), total=total, volume=volume)
-
-        yield moved

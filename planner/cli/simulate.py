@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import typer
 
 from planner.cli import simulate_options as o
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
+from planner.cli.progress import progress_bar
 from planner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from planner.simulate.rehearse import Rehearsal
     from planner.spec.inputs import Inputs
     from planner.spec.plan import Plan, Routes
-
-Progress = Callable[[int, int], None]
 
 
 def simulate(
@@ -66,8 +63,8 @@ def simulate(
     plan, routes = need_plan_and_routes(folder)
     if not quiet:
         _warn(folder, inputs, plan, routes)
-    with _progress(show=not quiet and not json) as on_done:
-        done = rehearse(scene_of(inputs), plan, routes, options, on_done)
+    with progress_bar(not quiet and not json, "simulating") as moved:
+        done = rehearse(scene_of(inputs), plan, routes, options, lambda n, of: moved(n, of, "runs"))
     if out is not None:
         _write(out, done)
     _tell(plan, done, json, quiet)
@@ -130,31 +127,3 @@ def _simulation(plan: Plan, done: Rehearsal) -> Simulation:
         every_figure(done.records, window),
         time_series(first, done.usages[0], until_ps),
     )
-
-
-@contextmanager
-def _progress(show: bool) -> Iterator[Progress | None]:
-    """Yields a callback that moves a progress bar on stderr, or None when it is not wanted."""
-    import sys
-
-    if not show or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("simulating"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("runs"),
-        TimeElapsedColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulate", total=None)
-
-        def moved(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield moved

@@ -187,7 +187,7 @@ def _notes(
     if used > 1 + 1e-6:
         yield "MISSED"
     elif simulated is not None and simulated.verdict == "missed":
-        yield "MISSED IN SIMULATION"
+        yield "contradicted"
     elif used >= BINDS:
         yield "binds"
     if common is None:

@@ -26,7 +26,7 @@ class PoolMeans:
     rate_rps: FloatArray
     input_tokens_per_s: FloatArray  # of answers finished in the window, as the output tokens
     output_tokens_per_s: FloatArray
-    busy_ratio: FloatArray
+    busy_ratio: FloatArray  # 0 for a hosted pool
     n_in_flight_mean: FloatArray  # in one replica
     n_decoding_mean: FloatArray  # in one replica
     kv_ratio: FloatArray
@@ -66,14 +66,15 @@ def _of_run(run: Records, counted: Records, usage: Usage, window: Window) -> Poo
     pools, tokens_of = run.pool_index[finished], (run.input_tokens, run.output_tokens)
     tokens = [by_pool(pools, column[finished]) / window.duration_s for column in tokens_of]
     in_flight, decoding, kv_tokens, busy = _levels(run, window)
+    capacity_tokens = by_pool(usage.pool_index, usage.kv_capacity_tokens)
     return PoolMeans(
         rate_rps=by_pool(counted.pool_index) / window.duration_s,
         input_tokens_per_s=tokens[0],
         output_tokens_per_s=tokens[1],
-        busy_ratio=busy / n_replicas,
+        busy_ratio=np.where(capacity_tokens > 0, busy / n_replicas, 0.0),
         n_in_flight_mean=in_flight / n_replicas,
         n_decoding_mean=decoding / n_replicas,
-        kv_ratio=_ratio(kv_tokens, by_pool(usage.pool_index, usage.kv_capacity_tokens)),
+        kv_ratio=_ratio(kv_tokens, capacity_tokens),
         n_preempted=by_pool(counted.pool_index, counted.n_preempted),
         imbalance_tokens=_of_groups(usage, usage.imbalance_tokens, n_pools),
         barrier_idle_ratio=_of_groups(usage, _ratio(usage.barrier_idle_ps, usage.busy_ps), n_pools),

@@ -13,7 +13,8 @@ Levels are means over a bucket, exact to rounding: with x(t) = sum of w_i over s
 
     integral of x to t = sum_{start_i <= t} w_i (t - start_i) - sum_{end_i <= t} w_i (t - end_i)
 
-so that two histograms give every bucket. Requests without an answer count as arrivals only.
+so that two histograms give every bucket. Requests without an answer count as arrivals only, and
+hosted pools have no KV cache and no replicas that could be busy.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Series:
     n_waiting_mean: FloatArray  # (B,)
     n_decoding_mean: FloatArray  # (B,)
     kv_ratio: FloatArray  # (B,) of all KV caches together; NaN without any
-    busy_ratio: FloatArray  # (B,) of all replicas
+    busy_ratio: FloatArray  # (B,) of all replicas on own GPUs; 0 without any
     ttft_p95_ms: FloatArray  # (B,) of the requests that arrived in it; NaN of none
 
 
@@ -55,18 +56,21 @@ def time_series(
     here = records.is_answered & of_pool(records, pool_index)
     arrived_s = records.arrived_ps[of_pool(records, pool_index)] / PS_PER_S
     first_s, done_s = records.first_ps[here] / PS_PER_S, records.done_ps[here] / PS_PER_S
-    stations = np.full(usage.pool_index.size, True)
+    own = usage.kv_capacity_tokens > 0
     if pool_index is not None:
-        stations = usage.pool_index == pool_index
-    capacity_tokens = float(usage.kv_capacity_tokens[stations].sum())
-    kv_tokens = mean_level(first_s, done_s, edges_s, held_tokens(records)[here])
+        own &= usage.pool_index == pool_index
+    capacity_tokens = float(usage.kv_capacity_tokens[own].sum())
+    on_own = here & np.isin(records.pool_index, usage.pool_index[own])
+    kv_tokens = mean_level(
+        first_s, done_s, edges_s, np.where(on_own, held_tokens(records), 0)[here]
+    )
     return Series(
         edges_s=edges_s,
         arrivals_rps=np.histogram(arrived_s, edges_s)[0] / np.diff(edges_s),
         n_waiting_mean=mean_level(records.arrived_ps[here] / PS_PER_S, first_s, edges_s),
         n_decoding_mean=mean_level(first_s, done_s, edges_s),
         kv_ratio=kv_tokens / capacity_tokens if capacity_tokens else np.full(n_buckets, np.nan),
-        busy_ratio=mean_level(*busy_spans_s(records, here), edges_s) / max(stations.sum(), 1),
+        busy_ratio=mean_level(*busy_spans_s(records, on_own), edges_s) / max(own.sum(), 1),
         ttft_p95_ms=_p95(records, pool_index, edges_s),
     )
 

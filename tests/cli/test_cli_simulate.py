@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from hand_plan import BIG, ROOT, SMALL
 from made_runs import records, usage
 from shell import Run
 
+from planner.cli import simulate as simulating
 from planner.cli.simulate_options import BALANCES
 from planner.files.plans import PLAN_FILE, ROUTES_FILE, write_plan
 from planner.scheduling.balance import POLICIES
@@ -232,22 +232,17 @@ def test_an_interrupt_writes_nothing(rb: Run, stage: Stage, tmp_path: Path) -> N
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_bar_moves_on_a_terminal_only(
+def test_a_bar_is_wanted_unless_only_data_are(
     rb: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved: list[object] = []
-    plain = stage.rehearse
-
-    def watched(scene, plan, routes, options, on_done):
-        moved.append(on_done)
-        return plain(scene, plan, routes, options, on_done)
-
-    monkeypatch.setattr(rehearsing, "rehearse", watched)
-    assert rb("simulate", "plans/demo").code == 0
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    wanted: list[bool] = []
+    plain = simulating.progress_bar
+    monkeypatch.setattr(
+        simulating, "progress_bar", lambda show, what: wanted.append(show) or plain(show, what)
+    )
     for extra in ([], ["--quiet"], ["--json"]):
         assert rb("simulate", "plans/demo", *extra).code == 0
-    assert [on_done is None for on_done in moved] == [True, False, True, True]
+    assert wanted == [True, False, False]
 
 
 def test_every_policy_can_be_asked_for() -> None:

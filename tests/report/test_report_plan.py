@@ -155,7 +155,7 @@ def test_what_was_simulated_stands_beside_what_was_predicted(demo_plan: Plan) ->
     assert rows["gsm"].split()[6:8] == ["7,777", "10,000"]
     assert "MISSED" not in rows["gsm"]
     assert rows["crux"].split()[6:8] == ["23,456", "20,000"]
-    assert rows["crux"].endswith("MISSED IN SIMULATION")
+    assert rows["crux"].endswith("contradicted")
     assert rows["math-l5"].split()[6] == "-"  # of which nothing was simulated
     assert "simulated: 24,123 requests in 3 runs; rb simulate tries more" in text
     alone = text_of(demo_plan.model_copy(update={"simulated": simulated(n_seeds=1)}))

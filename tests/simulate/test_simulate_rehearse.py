@@ -163,9 +163,14 @@ def test_a_trace_that_leaves_nothing_to_chance_is_one_run(known: tuple[Scene, Pl
         return TraceRow.model_validate({"timestamp_s": k / 20, **told})
 
     full, partly = (tuple(row(k, length) for k in range(1000)) for length in (100, None))
-    again = changed(Options((0, 1, 2), trace=full, n_processes=1), known)
+    told: list[tuple[int, int]] = []
+    options = Options((0, 1, 2), trace=full, n_processes=1)
+    again = rehearse(*known, routes_of(known[1]), options, lambda k, n: told.append((k, n)))
+    assert told == [(1, 3), (2, 3)]  # the third would be the same again
     assert again.simulated == changed(Options(trace=full), known).simulated
     assert len(again.records) == len(again.usages) == len(again.simulated.seeds) == 1
+    few = changed(Options((0, 1, 2), trace=full[:50], n_processes=1), known)
+    assert few.simulated.seeds == (0,)
     assert len(changed(Options((0, 1, 2), trace=partly, n_processes=1), known).records) == 3
 
 

@@ -1,6 +1,7 @@
 """Time series of a run against sampling it moment by moment."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,20 @@ def test_a_pool_is_seen_alone_and_what_is_not_answered_arrives_only():
 def test_pools_without_a_kv_cache_have_no_share_of_it():
     series = time_series(records([0.0], 0.5), usage(kv_capacity_tokens=0), PS_PER_S)
     assert np.isnan(series.kv_ratio).all()
+
+
+def test_a_hosted_pool_fills_no_cache_and_keeps_no_replica_busy():
+    hosted = replace(usage((2, 1)), kv_capacity_tokens=np.array([10_000, 10_000, 0]))
+    run = random_run(4)
+    mine = replace(run, outcome=np.where(run.pool_index == 1, Outcome.FAILED, run.outcome))
+    mine, run = (replace(each, replica_index=each.replica_index % 2) for each in (mine, run))
+    end_ps = int(run.done_ps.max())
+    both, alone = (time_series(each, hosted, end_ps) for each in (run, mine))
+    np.testing.assert_allclose(both.kv_ratio, alone.kv_ratio, atol=1e-12)
+    np.testing.assert_allclose(both.busy_ratio, alone.busy_ratio, atol=1e-12)
+    assert both.n_decoding_mean.sum() > alone.n_decoding_mean.sum()
+    away = time_series(run, hosted, end_ps, pool_index=1)
+    assert np.isnan(away.kv_ratio).all() and not away.busy_ratio.any()
 
 
 def test_waiting_and_decoding_obey_little():

@@ -388,6 +388,9 @@ def test_pools_are_busy_by_the_records():
     assert pool.n_decoding_mean == pytest.approx(6 / 80)
     assert pool.kv_ratio == pytest.approx(6 / 40 * 110.5 / 20_000, abs=1e-6)
     assert pool.imbalance_tokens is None and pool.barrier_idle_ratio is None
+    (hosted,) = summarise([run], [usage((2,), kv_capacity_tokens=0)], terms(), WHOLE, ONE).pools[:1]
+    assert (hosted.busy_ratio, hosted.kv_ratio) == (0.0, None)
+    assert hosted.n_in_flight_mean == pool.n_in_flight_mean
 
 
 def test_data_parallel_groups_tell_what_the_barrier_costs():
