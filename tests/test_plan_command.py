@@ -56,7 +56,7 @@ def test_json_is_the_file_and_check_and_diff_accept_it(tmp_path: Path) -> None:
 
 def test_a_plan_that_simulation_contradicts_is_found_wanting(tmp_path: Path) -> None:
     """Bursts that the formula does not see, and no second deployment to turn to (§9)."""
-    bursts = {"process": "square", "low_rps": 0.0, "high_rps": 44.0, "period_s": 120.0}
+    bursts = {"process": "square", "low_rps": 0.0, "high_rps": 30.0, "period_s": 120.0}
     question = small(arrivals=bursts, stock={"h100-sxm-80g": 4})
     folder, shared = (
         write_question(tmp_path / "plans" / "q", question),
