@@ -23,7 +23,7 @@ from planner.files.plans import routes_of
 from planner.objectives import Objectives, make_objectives
 from planner.search.problem import Progress
 from planner.settle import Settled
-from planner.simulate.demand import busiest_window, own_duration_s
+from planner.simulate.demand import FILL_S, busiest_window, own_duration_s
 from planner.simulate.learn import Lesson, learn
 from planner.simulate.rehearse import LEAST_S, MOST_S, Options, Rehearsal, rehearse
 from planner.simulate.scene import Scene, make_scene
@@ -33,9 +33,6 @@ from planner.spec.plan import Learned, Plan, Simulated
 
 FACTORS = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 """Multiples of a plan's traffic at which it teaches."""
-
-BEFORE_S = 300.0
-"""Of a schedule or trace, the time before the busiest window in which the cluster fills."""
 
 FEWEST_SEEDS = 3
 MOST_SEEDS = 20
@@ -99,7 +96,7 @@ class Stage:
             options = Options((self.seed,), min(duration_s, most_s))
         else:
             counted_s = min(window[1] - window[0], most_s / 2)
-            start_s = max(window[0] - min(BEFORE_S, most_s / 2), 0.0)
+            start_s = max(window[0] - min(FILL_S, most_s / 2), 0.0)
             n_seeds = math.ceil(self.care.n_requests / max(rate_rps * counted_s, 1.0))
             options = Options(
                 seeds=tuple(self.seed + k for k in range(max(n_seeds, FEWEST_SEEDS))[:MOST_SEEDS]),

@@ -16,13 +16,14 @@ from planner import confirm as confirming
 from planner.answer import make_answer, make_provenance
 from planner.case import make_case
 from planner.choose import choose, settled_front
-from planner.confirm import BEFORE_S, CARE, Confirmed, Stage, confirm, make_stage, simulated_ratios
+from planner.confirm import CARE, Confirmed, Stage, confirm, make_stage, simulated_ratios
 from planner.explore import Effort, Explored, explore
 from planner.files.plans import need_plan, plan_text, routes_of, write_plan
 from planner.gate.check import check
 from planner.objectives import Objectives, make_objectives
 from planner.plan import make_plan
 from planner.settle import Settled
+from planner.simulate.demand import FILL_S
 from planner.simulate.rehearse import Rehearsal
 from planner.simulate.scene import make_scene
 from planner.simulate.units import PS_PER_S
@@ -315,7 +316,8 @@ def test_the_effort_decides_how_much_of_the_front_is_tried(quiet: Setting) -> No
 
 def test_of_a_wave_the_five_minutes_it_was_planned_for(wrong: Setting) -> None:
     done = wrong.stage.rehearse(draft_of(wrong.objectives, wrong.chosen))
-    assert (done.simulated.counted_from_s, done.simulated.duration_s) == (0.0, 300.0)
+    # Of a later period: before the first the cluster is empty.
+    assert (done.simulated.counted_from_s, done.simulated.duration_s) == (FILL_S, 300.0)
     assert done.simulated.seeds == (0, 1, 2)
     rate = wrong.chosen.score.pool_rps.sum()
     assert rate == pytest.approx(14.4)
@@ -327,11 +329,11 @@ def test_of_a_schedule_its_busiest_minutes_and_the_time_before(tmp_path: Path) -
     (tmp_path / "rates.csv").write_text("\n".join(rows) + "\n")
     known = setting_of(tmp_path, small(arrivals={"process": "schedule", "file": "rates.csv"}))
     done = known.stage.rehearse(draft_of(known.objectives, known.chosen))
-    assert (done.simulated.counted_from_s, done.simulated.duration_s) == (BEFORE_S, 300.0)
+    assert (done.simulated.counted_from_s, done.simulated.duration_s) == (FILL_S, 300.0)
     assert done.simulated.seeds == (0, 1, 2)
     for records in done.records:
-        before = records.between(0, round(BEFORE_S * PS_PER_S)).n_requests
-        assert before == pytest.approx(2 * BEFORE_S, abs=4 * np.sqrt(2 * BEFORE_S))
+        before = records.between(0, round(FILL_S * PS_PER_S)).n_requests
+        assert before == pytest.approx(2 * FILL_S, abs=4 * np.sqrt(2 * FILL_S))
     assert done.simulated.rate_rps == pytest.approx(30.0, abs=4 * np.sqrt(30.0 / 900.0))
 
 

@@ -58,10 +58,8 @@ def test_a_plan_that_simulation_contradicts_is_found_wanting(tmp_path: Path) -> 
     """Bursts that the formula does not see, and no second deployment to turn to (§9)."""
     bursts = {"process": "square", "low_rps": 0.0, "high_rps": 30.0, "period_s": 120.0}
     question = small(arrivals=bursts, stock={"h100-sxm-80g": 4})
-    folder, shared = (
-        write_question(tmp_path / "plans" / "q", question),
-        ("--profiles", str(PROFILES)),
-    )
+    folder = write_question(tmp_path / "plans" / "q", question)
+    shared = ("--profiles", str(PROFILES))
     done = rb("plan", str(folder), *shared, "--effort", "quick", check=1)
     assert "simulation contradicts every plan that was tried" in done.stderr
     assert "contradicted" in done.stdout

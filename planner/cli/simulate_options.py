@@ -40,14 +40,22 @@ Duration = Annotated[
     ),
 ]
 Seeds = Annotated[
-    int, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Runs: seeds 0 to N - 1.")
+    int,
+    typer.Option(
+        "--seeds",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Runs: seeds 0 to N - 1; one where a trace tells everything.",
+    ),
 ]
 Fail = Annotated[
     list[str] | None,
     typer.Option(
         "--fail",
-        metavar="POOL@t[-t2][xR]",
-        help="A replica dies at t s (till t2), or takes R times as long; may be repeated.",
+        metavar="POOL[/N]@t[-t2][xR]",
+        help="A replica dies at t s (till t2: POOL/3@0-120 is a cold start), or takes R times as "
+        "long; the whole run counts then, not the busiest minutes. May be repeated.",
     ),
 ]
 Balance = Annotated[

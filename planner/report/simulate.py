@@ -28,6 +28,7 @@ from planner.spec.plan import LatencyFigure, Plan, Simulated, SimulatedFigure, S
 
 LABEL_WIDTH = 13
 WIDE = 78  # columns from which the pools' table is whole
+SHORT_S = 600.0  # below it times are told in seconds
 OTHER_RATE = 0.02  # a simulated rate that is further from the planned one is told
 
 
@@ -100,9 +101,15 @@ def _conditions(simulated: Simulated) -> str:
     end_s = simulated.counted_from_s + simulated.duration_s
     return (
         f"{', '.join(parts)}; {simulated.n_requests / n_runs:,.0f} requests count in a run, those "
-        f"that arrive from {_minutes(simulated.counted_from_s)} to {_minutes(end_s)} min, "
+        f"that arrive from {_span_of_time(simulated.counted_from_s, end_s)}, "
         f"{number(simulated.rate_rps)} per second"
     )
+
+
+def _span_of_time(start_s: float, end_s: float) -> str:
+    if end_s < SHORT_S:
+        return f"{number(start_s)} to {number(end_s)} s"
+    return f"{_minutes(start_s)} to {_minutes(end_s)} min"
 
 
 def _minutes(seconds: float) -> str:
@@ -243,6 +250,7 @@ def _findings(plan: Plan, simulated: Simulated) -> Iterator[str]:
     limited = [f for f in simulated.latency if f.verdict is not None]
     yield from missed_words(plan, simulated)
     yield from _unanswered(simulated)
+    yield from _beyond_providers(plan, simulated)
     if not simulated.settled:
         yield (
             "the load had not settled: the number in flight rose or fell while it counted, "
@@ -277,7 +285,9 @@ def _was_to_be_met(figure: SimulatedFigure, predicted: LatencyFigure) -> bool:
 
 
 def _too_close(figure: SimulatedFigure) -> str:
-    if figure.high_ms >= FOREVER_MS:
+    if figure.high_ms >= FOREVER_MS and figure.ms == 0.0:
+        what = "no request came that it is about"
+    elif figure.high_ms >= FOREVER_MS:
         what = "too few requests, or too many without an answer in some runs"
     else:
         what = f"{_time(figure.low_ms)} to {_time(figure.high_ms)}"
@@ -297,6 +307,21 @@ def _unanswered(simulated: Simulated) -> Iterator[str]:
         yield f"{simulated.n_refused:,} of {n:,} requests fit into no replica's KV cache"
     if simulated.n_preempted:
         yield f"{simulated.n_preempted:,} preemptions: a replica's KV cache ran full"
+
+
+def _beyond_providers(plan: Plan, simulated: Simulated) -> Iterator[str]:
+    """Yields each hosted pool that is sent more than its provider allows: here all is answered."""
+    allowed = {
+        f.pool: f.rate_rps / f.utilisation_ratio for f in plan.predicted.pools if f.rate_rps > 0
+    }
+    hosted = {entry.pool for entry in plan.deployment if entry.gpu is None}
+    for pool in simulated.pools:
+        most = allowed.get(pool.pool)
+        if pool.pool in hosted and most is not None and pool.rate_rps > most * (1 + OTHER_RATE):
+            yield (
+                f"{pool.pool} is sent {number(pool.rate_rps)} requests/s, its provider allows "
+                f"{number(most)}: the rest would be turned away, here it is answered"
+            )
 
 
 def _goodput(simulated: Simulated) -> str:

@@ -16,6 +16,8 @@ Program
                       what has one is FAILED (§2)
     then every replica runs until it is empty
 
+A request that fits into no cache of its pool is REFUSED for good, as an engine would answer it.
+
 A replica is advanced when somebody looks at it: policies that read no state (round robin, random)
 leave the others where they are. Replicas do not act on each other, so that changes no figure.
 """
@@ -153,21 +155,22 @@ class _Run:
     def __init__(self, cluster: Cluster, demand: Demand, seed: int) -> None:
         n = demand.arrived_ps.size
         self._cluster, self._demand = cluster, demand
-        self._pool_of = _destinations(cluster, demand)
+        table = RoutingTable(cluster.routes)
+        self._pool_of = _destinations(cluster, demand, table)
         self._tokens = _tokens_at(demand, np.array(self._pool_of, dtype=np.int64))
         self._times = Times([-1] * n, [-1] * n, [0] * n)
         self._outcome = [int(Outcome.OK)] * n
         self._replica_of = [-1] * n
         priority: list[int] = demand.priority.tolist()
-        self._pools = [
-            _PoolRun(
-                setup, self._stations(setup, priority, seed + 7919 * p), cluster.balance, seed + p
-            )
-            for p, setup in enumerate(cluster.pools)
-        ]
+        self._pools = []
+        for p, setup in enumerate(cluster.pools):
+            # Neither two pools of a run nor two runs may share random numbers.
+            own, policy = np.random.SeedSequence([seed, p]).generate_state(2, np.uint64).tolist()
+            stations = self._stations(setup, priority, own)
+            self._pools.append(_PoolRun(setup, stations, cluster.balance, policy))
         index = {pool.name: p for p, pool in enumerate(cluster.pools)}
         self._fallback = [
-            [index[name] for name in cluster.routes.fallback.get(c, ()) if name in index]
+            [index[name] for name in table.fallback.get(c, ()) if name in index]
             for c in cluster.class_names
         ]
         self._class_of: list[int] = demand.class_index.tolist()
@@ -313,10 +316,9 @@ class _PoolRun:
             self.stations[r].slow(at_ps, 1.0)
 
 
-def _destinations(cluster: Cluster, demand: Demand) -> list[int]:
+def _destinations(cluster: Cluster, demand: Demand, table: RoutingTable) -> list[int]:
     """Returns the pool of every request by the routing table alone, (N,)."""
     index = {pool.name: p for p, pool in enumerate(cluster.pools)}
-    table = RoutingTable(cluster.routes)
     names = cluster.class_names
     return [index[table.pick(names[c])] for c in demand.class_index.tolist()]
 

@@ -29,6 +29,7 @@ with the shorter one of the same seed, and at another rate the same requests com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,9 @@ from planner.workload import busiest_minutes, make_workload, schedule_curve
 
 LONGEST_S = 9e6
 """Far above any run, and within what picoseconds in 64 bits can hold."""
+
+FILL_S = 300.0
+"""In which an empty cluster fills before what happens to it counts."""
 
 _DRAWN_BY_MIX = -1  # in place of a class
 _DRAWN = 0  # in place of a length
@@ -164,14 +168,21 @@ def busiest_window(files: QuestionFiles, rate_factor: float = 1.0) -> tuple[floa
     """Returns start and end, in s since the first arrival, of the time that is planned for.
 
     None where a question is planned at its mean. A trace that is replayed faster is over sooner:
-    so are its five minutes.
+    so are its five minutes. Where they come before a cluster could fill (FILL_S), they are those of
+    a later round.
     """
     found = busiest_minutes(files)
+    if found is None:
+        return None
     arrivals = files.question.arrivals
-    if found is None or not isinstance(arrivals, Trace):
-        return found
-    factor = rate_factor * arrivals.rate_factor
-    return found[0] / factor, found[1] / factor
+    faster = rate_factor * arrivals.rate_factor if isinstance(arrivals, Trace) else 1.0
+    begin_s, end_s = found[0] / faster, found[1] / faster
+    if isinstance(arrivals, Square):
+        round_of = arrivals.period_s
+    else:
+        round_of = own_duration_s(files, rate_factor) or FILL_S
+    later_s = round_of * math.ceil(max(FILL_S - begin_s, 0.0) / round_of)
+    return begin_s + later_s, end_s + later_s
 
 
 def make_demand(

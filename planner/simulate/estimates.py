@@ -9,10 +9,9 @@ Notation
     interval     T +- t(b - 1) s_J / sqrt(b),   s_J the standard deviation of J_1..J_b
 
 Groups are the runs (replications). A single run is cut into ten equal parts in order of arrival
-(batch means), and so are fewer than five runs, into ten or more in all, while requests arrive at
-one rate: two runs alone would be sure of little, as t(1) = 12.7. Where the rate changes by plan,
-parts of a run differ for that reason alone, and few may be far from independent: the interval of a
-single run is then a rough one, and several runs tell more.
+(batch means), and so are fewer than five runs, into ten or more in all: two runs alone would be
+sure of little, as t(1) = 12.7. Where the rate changes by plan, parts of a run differ for that
+reason, too, and may be far from independent: five runs and more tell better.
 
 For a mean over equal groups J_g is the mean of group g, so this is the usual t interval; for a
 percentile it asks how far the percentile of everything moves when one group is missing, which
@@ -70,11 +69,9 @@ def student_t(n_freedom: int) -> float:
     return z + first / v + second / v**2 + third / v**3
 
 
-def parts_per_run(n_runs: int, steady: bool) -> int:
-    """Returns into how many groups each of some runs is cut; steady where its parts are alike."""
-    if n_runs >= ENOUGH_RUNS or (n_runs > 1 and not steady):
-        return 1
-    return math.ceil(N_BATCHES / n_runs)
+def parts_per_run(n_runs: int) -> int:
+    """Returns into how many groups each of some runs is cut."""
+    return 1 if n_runs >= ENOUGH_RUNS else math.ceil(N_BATCHES / n_runs)
 
 
 def of_groups(value: float, groups: FloatArray) -> Estimate:
@@ -84,7 +81,7 @@ def of_groups(value: float, groups: FloatArray) -> Estimate:
 
 
 def estimates(
-    runs: Sequence[FloatArray], statistics: Sequence[Statistic], steady: bool = True
+    runs: Sequence[FloatArray], statistics: Sequence[Statistic]
 ) -> dict[Statistic, Estimate]:
     """Returns statistics of values of at least 0, each run's (n,) in order of arrival.
 
@@ -94,7 +91,7 @@ def estimates(
     filled = [run for run in runs if run.size]
     if not filled:
         return dict.fromkeys(statistics, Estimate(0.0, 0.0, 0.0))
-    n_parts = parts_per_run(len(filled), steady)
+    n_parts = parts_per_run(len(filled))
     groups = [part for run in filled for part in np.array_split(run, n_parts) if part.size]
     pool = _pooled(groups)
     return {statistic: _estimate(pool, statistic) for statistic in statistics}

@@ -47,11 +47,11 @@ def asked_figures(
     usual += [(None, metric, statistic) for metric in METRICS for statistic in ("mean", "p95")]
     usual += [(name, "e2e", "p95") for name in counted[0].class_names]
     figures = [
-        _figure(*key, _estimate(counted, *key, True, window.steady), scoped.limit.at_most_ms)
+        _figure(*key, _estimate(counted, *key, True), scoped.limit.at_most_ms)
         for key, scoped in zip(limited, limits, strict=True)
     ]
     figures += [
-        _figure(*key, _estimate(counted, *key, False, window.steady))
+        _figure(*key, _estimate(counted, *key, False))
         for key in dict.fromkeys(usual)
         if key not in limited and any(_values(run, *key[:2], False).size for run in counted)
     ]
@@ -66,7 +66,7 @@ def every_figure(runs: Sequence[Records], window: Window) -> tuple[SimulatedFigu
         for scope in (None, *counted[0].class_names)
         for metric in METRICS
         for values in [[_values(run, scope, metric, False) for run in counted]]
-        for statistic, found in estimates(values, STATISTICS, window.steady).items()
+        for statistic, found in estimates(values, STATISTICS).items()
         if any(run_values.size for run_values in values)
     )
 
@@ -97,12 +97,11 @@ def _estimate(
     metric: Metric,
     statistic: Statistic,
     is_limited: bool,
-    steady: bool,
 ) -> Estimate:
     if not any(in_scope(run, scope).any() for run in counted):
         return _UNKNOWN
     values = [_values(run, scope, metric, is_limited) for run in counted]
-    return estimates(values, (statistic,), steady)[statistic]
+    return estimates(values, (statistic,))[statistic]
 
 
 def _values(run: Records, scope: str | None, metric: Metric, is_limited: bool) -> FloatArray:

@@ -101,7 +101,9 @@ def rehearse(
     """
     here = scene.of_plan(plan, routes)
     # Where a plan maximises the traffic it carries, that traffic is what it is tried with.
-    options = replace(options, rate_factor=options.rate_factor * (plan.predicted.rate_factor or 1))
+    if options.trace is None:
+        carried = plan.predicted.rate_factor or 1.0
+        options = replace(options, rate_factor=options.rate_factor * carried)
     duration_s = _duration_s(here, options)
     _refuse_endless(here, options, duration_s)
     _refuse_late(options.failures, duration_s)
@@ -156,8 +158,10 @@ def _duration_s(scene: Scene, options: Options) -> float:
     if options.duration_s is not None:
         return options.duration_s
     own_s = own_duration_s(scene.files, options.rate_factor, options.trace)
+    counted_s = None if options.trace else busiest_window(scene.files, options.rate_factor)
+    until_s = 0.0 if counted_s is None else counted_s[1]
     if own_s is not None:
-        return own_s
+        return max(own_s, until_s)
     return min(max(LEAST_S, FEWEST_REQUESTS / max(_rate_rps(scene, options), 1e-6)), MOST_S)
 
 

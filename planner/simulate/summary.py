@@ -117,7 +117,7 @@ def _is_good(run: Records, limits: Sequence[ScopedLimit]) -> BoolArray:
 
 def _goodput(counted: Sequence[Records], good: Sequence[BoolArray], window: Window) -> Estimate:
     """Returns the good answers per second, with an interval over runs or parts of them."""
-    n_parts = parts_per_run(len(counted), window.steady)
+    n_parts = parts_per_run(len(counted))
     edges = np.linspace(window.start_ps, window.end_ps, n_parts + 1)
     per_part = [
         np.histogram(run.arrived_ps[kept], edges)[0] * (n_parts / window.duration_s)

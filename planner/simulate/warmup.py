@@ -34,7 +34,6 @@ class Window:
 
     start_ps: int
     end_ps: int
-    steady: bool = False  # requests arrive at one rate in it, so that its parts are alike
     settled: bool = True  # a steady load neither rose nor fell in it
 
     @property
@@ -49,7 +48,7 @@ def steady_window(runs: Sequence[Records], end_ps: int) -> Window:
     cut = settled_from(in_flight)
     parts = batches(in_flight[cut:])
     settled = parts is None or abs(drift_ratio(parts)) <= DRIFTS_RATIO
-    return Window(end_ps * cut // N_BUCKETS, end_ps, True, settled)
+    return Window(end_ps * cut // N_BUCKETS, end_ps, settled)
 
 
 def _in_flight(run: Records, end_ps: int) -> FloatArray:

@@ -63,7 +63,7 @@ def simulation(plan: Plan, *limits: ScopedLimit, **changes) -> Simulation:
         usd_per_million_input_tokens=np.zeros(2),
         usd_per_million_output_tokens=np.zeros(2),
     )
-    window = Window(60 * PS_PER_S, round(UNTIL_S * PS_PER_S), steady=True)
+    window = Window(60 * PS_PER_S, round(UNTIL_S * PS_PER_S))
     made_of = Conditions((0, 1), "round_robin", 1.3, (f"{BIG}@300-400",))
     usages = [usage((2, 2), 500_000)] * 2
     return Simulation(
@@ -236,3 +236,17 @@ def test_what_is_not_there_is_blank():
 )
 def test_levels_are_what_the_encoding_holds(encoding, levels):
     assert levels_for(encoding) == levels
+
+
+def test_more_than_a_provider_allows_is_told(demo_plan: Plan) -> None:
+    """A hosted pool answers everything here; its provider would not."""
+    pools = tuple(
+        f.model_copy(update={"rate_rps": 0.1, "utilisation_ratio": 0.5})
+        for f in demo_plan.predicted.pools
+    )
+    predicted = demo_plan.predicted.model_copy(update={"pools": pools})
+    hosted = tuple(entry.model_copy(update={"gpu": None}) for entry in demo_plan.deployment)
+    asked = demo_plan.model_copy(update={"predicted": predicted, "deployment": hosted})
+    text = " ".join(text_of(simulation(asked)).split())
+    assert "its provider allows 0.2" in text
+    assert "its provider allows" not in text_of(simulation(demo_plan))

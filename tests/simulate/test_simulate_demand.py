@@ -218,6 +218,20 @@ def test_the_busiest_window_of_a_schedule_is_where_its_rate_is_highest():
     assert busiest_window(files_of(arrivals, schedule=LONG_SCHEDULE)) == (550.0, 850.0)
 
 
+def test_five_minutes_that_come_too_early_are_those_of_a_later_round():
+    """Before them a cluster is to fill: the same rate arrives then, a round or a period later."""
+    wave = files_of(Square(process="square", low_rps=2.0, high_rps=9.0, period_s=140.0))
+    assert busiest_window(wave) == (420.0, 720.0)
+    early = tuple(
+        RatePoint(start_s=start, rate_rps=rate)
+        for start, rate in ((0.0, 9.0), (400.0, 1.0), (800.0, 1.0))
+    )
+    files = files_of(Schedule(process="schedule", file="rates.csv"), schedule=early)
+    begin_s, end_s = busiest_window(files)
+    assert (begin_s, end_s) == (1200.0, 1500.0)  # rounds of 1,200 s
+    assert counted_rps(files) == pytest.approx(9.0, rel=0.05)
+
+
 @pytest.mark.parametrize("rate_factor", [1.0, 2.5])
 def test_the_busiest_window_of_a_trace_goes_by_faster_with_the_trace(rate_factor):
     times = np.sort(np.random.default_rng(0).uniform(0.0, 400.0, 900) ** 2 / 160.0 + 7.0)

@@ -179,7 +179,6 @@ def test_a_trace_that_leaves_nothing_to_chance_is_one_run(known: tuple[Scene, Pl
 
 def test_a_steady_run_counts_when_the_cluster_has_filled(tried: Rehearsal) -> None:
     window = tried.window
-    assert window.steady
     assert 0 <= window.start_ps <= 100 * PS_PER_S
     assert window.end_ps == 200 * PS_PER_S
     assert tried.simulated.counted_from_s == pytest.approx(window.start_ps / PS_PER_S, abs=1e-3)
@@ -445,3 +444,13 @@ def test_a_plan_that_maximises_traffic_is_tried_with_that_traffic(tmp_path: Path
     half = changed(SHORT, known, rate_factor=0.5)
     assert half.simulated.rate_factor == pytest.approx(0.5 * factor)
     assert half.simulated.rate_rps == pytest.approx(rate / 2, abs=4 * np.sqrt(rate / 200.0))
+
+
+def test_a_trace_keeps_its_own_speed_whatever_the_plan_can_carry(tmp_path: Path) -> None:
+    known = scene_and_plan(tmp_path, small(maximise="rate_factor"), z(1, 1))
+    rows = tuple(
+        TraceRow.model_validate({"timestamp_s": k / 10, "class": "easy"}) for k in range(300)
+    )
+    done = changed(Options(trace=rows), known)
+    assert done.simulated.rate_factor == 1.0
+    assert done.simulated.rate_rps == pytest.approx(10.0, rel=0.01)

@@ -55,14 +55,19 @@ def test_the_interval_is_that_of_a_jackknife_written_out(statistic, n_runs, n_gr
     assert (found.low, found.high) == pytest.approx((max(whole - half, 0), whole + half), rel=1e-4)
 
 
-def test_runs_whose_rate_changes_are_groups_as_they_are():
-    """Their parts differ by plan; only a single run has nothing else."""
+def test_a_second_run_makes_no_interval_vaguer():
+    """Two runs are cut into parts as one is: t(1) = 12.7 would be sure of nothing."""
     random = np.random.default_rng(5)
-    runs = [random.gamma(2.0, 50.0, 400) + np.arange(400) for _ in range(2)]
-    expected = stats.t.interval(0.95, 1, np.mean(runs), stats.sem(np.mean(runs, axis=1)))
-    found = estimates(runs, ["mean"], steady=False)["mean"]
-    assert (found.low, found.high) == pytest.approx((max(expected[0], 0), expected[1]), rel=1e-4)
-    assert estimates(runs[:1], ["p95"], False) == estimates(runs[:1], ["p95"], True)
+    widths = []
+    for _ in range(20):
+        runs = [random.gamma(2.0, 50.0, 400) for _ in range(2)]
+        parts = [part.mean() for run in runs for part in np.split(run, 5)]
+        expected = stats.t.interval(0.95, 9, np.mean(parts), stats.sem(parts))
+        two, one = estimates(runs, ["mean"])["mean"], estimates(runs[:1], ["mean"])["mean"]
+        assert (two.low, two.high) == pytest.approx(expected, rel=1e-4)
+        widths.append((two.high - two.low, one.high - one.low))
+    of_two, of_one = np.mean(widths, axis=0)
+    assert of_two == pytest.approx(of_one / np.sqrt(2), rel=0.15)
 
 
 def test_a_mean_over_equal_runs_has_the_usual_t_interval():
@@ -189,10 +194,10 @@ def test_a_queue_that_keeps_growing_is_told():
 
 
 def test_nothing_arrived_is_no_failure():
-    assert steady_window([records([], 1.0)], PS_PER_S) == Window(0, PS_PER_S, steady=True)
+    assert steady_window([records([], 1.0)], PS_PER_S) == Window(0, PS_PER_S)
 
 
-WHOLE = Window(0, 40 * PS_PER_S, steady=True)
+WHOLE = Window(0, 40 * PS_PER_S)
 
 
 # ---- Figures -------------------------------------------------------------------------------------
@@ -358,7 +363,7 @@ def test_goodput_is_within_all_percentile_limits_at_once():
 
 def test_only_arrivals_in_the_window_count_and_they_are_followed_to_their_end():
     slow = records(np.arange(400) / 10, np.where(np.arange(400) < 200, 9.0, 0.2))
-    window = Window(20 * PS_PER_S, 40 * PS_PER_S, steady=True)
+    window = Window(20 * PS_PER_S, 40 * PS_PER_S)
     found = summarise([slow], [usage()], terms(), window, ONE)
     assert (found.n_requests, found.duration_s, found.counted_from_s) == (200, 20.0, 20.0)
     assert of(found.latency, None, "ttft", "mean").ms == 200.0
