@@ -8,9 +8,11 @@ A cluster of one's own, without any file:
     from planner.simulate.demand import Demand
     from planner.simulate.settings import EngineSettings, StepTimes
 
+
     def engine(step_ms):
         steps = StepTimes.linear(64, step_ms, sequence_ms=0.05, prompt_token_ms=0.02)
         return EngineSettings(steps, 64, max_num_batched_tokens=2048, kv_blocks=10_000)
+
 
     pools = [PoolSetup("fast", engine(8.0), n_replicas=2), PoolSetup("slow", engine(20.0), 1)]
     cluster = Cluster.of(pools, {"chat": {"fast": 0.8, "slow": 0.2}}, balance="fewest_requests")

@@ -25,7 +25,7 @@ DOCSTRING = str(planner.simulate.__doc__)
 
 
 def indented_blocks(text: str) -> list[str]:
-    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, flags=re.MULTILINE)
+    found = re.findall(r"(?:^    .*\n|^\n(?=\n*    ))+", text, flags=re.MULTILINE)
     return [textwrap.dedent(block).strip() for block in found]
 
 
