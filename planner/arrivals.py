@@ -180,25 +180,40 @@ def diurnal_curve(base_rps: float, peak_rps: float, peak_hour: float) -> RateCur
 
 
 def along(
-    curve: RateCurve, *, seed: Seed, duration_s: float, rate_factor: float = 1.0
+    curve: RateCurve,
+    *,
+    seed: Seed,
+    duration_s: float,
+    rate_factor: float = 1.0,
+    start_s: float = 0.0,
 ) -> FloatArray:
-    """Returns the arrivals (n,) in s since the curve's start, ascending, of a Poisson process.
+    """Returns the arrivals (n,) in s since start_s, ascending, of a Poisson process.
 
-    The curve is gone through again and again until the duration is over.
+    The curve is gone through again and again until the duration is over. start_s, counted from the
+    curve's start, is where the process begins: it has no memory, so nothing before is drawn.
 
-    Raises ValueError when duration or factor is not above zero.
+    Raises ValueError when duration or factor is not above zero, or the start below it.
     """
     since_s, expected = curve.edges_s - curve.edges_s[0], curve.expected * rate_factor
-    n_rounds, rest_s = divmod(duration_s, curve.period_s)
-    n_expected = float(n_rounds * expected[-1] + np.interp(rest_s, since_s, expected))
-    if not (math.isfinite(n_expected) and rate_factor > 0 and duration_s > 0):
-        raise ValueError(f"duration and factor must be above zero: {duration_s}, {rate_factor}")
-    if n_expected == 0.0:
+
+    def expected_until(time_s: float) -> float:
+        n_rounds, rest_s = divmod(time_s, curve.period_s)
+        return float(n_rounds * expected[-1] + np.interp(rest_s, since_s, expected))
+
+    before = expected_until(start_s)
+    n_expected = expected_until(start_s + duration_s) - before
+    if not (math.isfinite(n_expected) and rate_factor > 0 and duration_s > 0 and start_s >= 0):
+        raise ValueError(
+            "duration and factor must be above zero, the start not below it: "
+            f"{duration_s}, {rate_factor}, {start_s}"
+        )
+    if n_expected <= 0.0:
         return np.empty(0)
-    rounds, rest = np.divmod(poisson(1.0, seed=seed, duration_s=n_expected), expected[-1])
+    drawn = before + poisson(1.0, seed=seed, duration_s=n_expected)
+    rounds, rest = np.divmod(drawn, expected[-1])
     # A step of rate zero is a jump of the inverse; that an arrival falls on it has no chance.
-    times_s: FloatArray = rounds * curve.period_s + np.interp(rest, expected, since_s)
-    return times_s[times_s < duration_s]
+    times_s: FloatArray = rounds * curve.period_s + np.interp(rest, expected, since_s) - start_s
+    return np.maximum(times_s[times_s < duration_s], 0.0)
 
 
 # ---- Traces --------------------------------------------------------------------------------------

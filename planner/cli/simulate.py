@@ -61,7 +61,8 @@ def simulate(
         balance=balance,
     )
     plan, routes = need_plan_and_routes(folder)
-    _warn(folder, inputs, plan, routes)
+    if not quiet:
+        _warn(folder, inputs, plan, routes)
     with progress_bar(not quiet and not json, "simulating") as moved:
         done = rehearse(scene_of(inputs), plan, routes, options, lambda n, of: moved(n, of, "runs"))
     if out is not None:

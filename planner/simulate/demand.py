@@ -36,6 +36,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.arrivals import (
+    RateCurve,
     Seed,
     along,
     gamma,
@@ -202,8 +203,9 @@ def make_demand(
         workload: its `drawn_workload` on the pools that there are, (P,).
         duration_s: how long requests arrive; a schedule or trace that is shorter is repeated.
         seed: of arrivals, classes and lengths.
-        start_s: where in the arrivals to begin; times count from there. The requests are those
-            that come then in a demand that begins at 0.
+        start_s: where in the arrivals to begin; times count from there. Recorded and renewal
+            arrivals are those that come then in a demand that begins at 0; those along a curve
+            are drawn from there on, so that a late part of a long one costs no more.
         rate_factor: multiplies the rates, beside the factor that the question has.
         rows: a trace in place of the question's arrivals; of the question's classes, in order of
             time, over more than an instant.
@@ -212,16 +214,26 @@ def make_demand(
         ValueError: the duration is not above zero or too long for picoseconds, the start is below
             zero, the factor is not above zero, or the trace spans no time.
     """
+    curve = _curve(files) if rows is None else None
     end_s = start_s + duration_s
-    if not (start_s >= 0.0 and start_s < end_s <= LONGEST_S):
+    if not (start_s >= 0.0 and 0.0 < duration_s <= LONGEST_S):
         raise ValueError(
-            f"requests arrive for some time between 0 and {LONGEST_S:g} s, "
+            f"requests arrive for some time up to {LONGEST_S:g} s, "
             f"got {duration_s} s from {start_s} s on"
         )
     arrival, kind, prompt, output, rounding = np.random.SeedSequence(seed).spawn(5)
     recorded = _recorded(files, rate_factor, rows)
-    if recorded is None:
-        times_s = _arrivals(files, rate_factor, end_s, arrival)
+    if curve is not None:
+        times_s = along(
+            curve.curve,
+            seed=arrival,
+            start_s=start_s,
+            duration_s=duration_s,
+            rate_factor=rate_factor * curve.rate_factor,
+        )
+        recorded, start_s = _nothing_recorded(times_s), 0.0
+    elif recorded is None:
+        times_s = _renewals(files, rate_factor, end_s, arrival)
         recorded = _nothing_recorded(times_s)
     else:
         times_s = repeated(recorded.times_s, end_s)
@@ -249,23 +261,35 @@ def make_demand(
 # ---- When they arrive ----------------------------------------------------------------------------
 
 
-def _arrivals(
+@dataclass(frozen=True)
+class _Curve:
+    """A rate over time, and how many times as high it is."""
+
+    curve: RateCurve
+    rate_factor: float
+
+
+def _curve(files: QuestionFiles) -> _Curve | None:
+    """Returns the rate that a question's arrivals follow; None where they follow none."""
+    arrivals = files.question.arrivals
+    if isinstance(arrivals, Square):
+        return _Curve(square_curve(arrivals.low_rps, arrivals.high_rps, arrivals.period_s), 1.0)
+    if isinstance(arrivals, Schedule):
+        return _Curve(schedule_curve(files), arrivals.rate_factor)
+    return None
+
+
+def _renewals(
     files: QuestionFiles, rate_factor: float, duration_s: float, seed: Seed
 ) -> FloatArray:
-    """Returns the arrivals (N,) in s of the process that the question names, unless a trace."""
+    """Returns the arrivals (N,) in s of a question whose rate is one and the same."""
     question = files.question
     arrivals = question.arrivals
-    if isinstance(arrivals, Square):
-        curve = square_curve(arrivals.low_rps, arrivals.high_rps, arrivals.period_s)
-        return along(curve, seed=seed, duration_s=duration_s, rate_factor=rate_factor)
-    factor = rate_factor * arrivals.rate_factor
-    if isinstance(arrivals, Schedule):
-        return along(schedule_curve(files), seed=seed, duration_s=duration_s, rate_factor=factor)
-    rate_rps = factor * sum(c.rate_rps for c in question.classes)
+    assert isinstance(arrivals, Poisson | Bursty)  # others follow a curve or a trace
+    rate_rps = rate_factor * arrivals.rate_factor * sum(c.rate_rps for c in question.classes)
     if isinstance(arrivals, Bursty):
         process = gamma if arrivals.process == "gamma" else weibull
         return process(rate_rps, arrivals.cv, seed=seed, duration_s=duration_s)
-    assert isinstance(arrivals, Poisson)  # a trace is replayed by `repeated`
     return poisson(rate_rps, seed=seed, duration_s=duration_s)
 
 

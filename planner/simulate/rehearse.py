@@ -176,7 +176,7 @@ def _rate_rps(scene: Scene, options: Options) -> float:
 def _refuse_endless(scene: Scene, options: Options, duration_s: float) -> None:
     """Raises InputError for a run that no memory holds or no clock of picoseconds counts."""
     n_requests = _rate_rps(scene, options) * duration_s
-    if n_requests > MOST_REQUESTS or options.start_s + duration_s > LONGEST_S:
+    if n_requests > MOST_REQUESTS or duration_s > LONGEST_S:
         what = (
             f"about {n_requests:,.0f} requests over {duration_s:,.0f} s are more than can be "
             f"simulated: {MOST_REQUESTS:,}, and {LONGEST_S:,.0f} s"

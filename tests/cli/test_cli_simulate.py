@@ -211,7 +211,7 @@ def test_a_stale_plan_is_tried_with_a_warning(rb: Run, stage: Stage, demo: Path)
         "warning: plans/demo/plan.json: the plan was made of other inputs than today's "
         "(question.yaml); see rb check\n"
     )
-    assert rb("simulate", "plans/demo", "--quiet").err == ran.err
+    assert rb("simulate", "plans/demo", "--quiet").err == ""
 
 
 def test_routes_of_another_plan_are_told(rb: Run, stage: Stage, demo: Path) -> None:
