@@ -62,12 +62,15 @@ def gpu(
     Example: rb profile gpu --name h200-sxm-141g
     """
     from planner.files.gpu_out import check_name, read_gpus, with_entry, write_gpus
+    from planner.files.write import check_writable
     from planner.profile.device.entry import Given, measured_entry
     from planner.profile.device.machine import entry_name, find
 
     machine = find(device.value, _memory_gib())
     name = check_name(name or entry_name(machine))
     file = read_gpus(profiles)
+    if not dry_run:
+        check_writable(file.path)  # before minutes of measuring, not after
     entry = measured_entry(
         name,
         file.entry(name),
