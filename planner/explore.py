@@ -237,7 +237,10 @@ def explore_again(
         n_known = 0 if start is None else len(start)
         trials = local_search.search(narrow, budget.focus + n_known, 0, start, moved)
     complete = trials.complete and second_look(objectives, memo, budget.exact)
-    return _explored(memo, before.method, complete)
+    method, last = before.method, NAMES["local"]
+    if not method.endswith(last):
+        method = f"{method}, then {last}"
+    return _explored(memo, method, complete)
 
 
 def _level_zero(problem: Problem, start: Sequence[IntArray]) -> IntArray | None:

@@ -309,7 +309,9 @@ def test_another_search_begins_with_the_front_of_the_one_before(
     )
     front = {(tuple(e.replicas.tolist()), e.level) for e in first.front}
     assert set(objectives.calls[: len(front)]) == front
-    assert (again.exhaustive, again.complete, again.method) == (False, True, first.method)
+    assert (again.exhaustive, again.complete, again.method) == (False, True, "local search")
+    mixed = explore_again(slower, replace(first, method="random search"), "quick")
+    assert mixed.method == "random search, then local search"
     budget = BUDGETS["quick"]
     # What is on a front already is looked at first, and not charged for.
     assert len(objectives.calls) <= budget.local // 4 + len(front) + budget.focus

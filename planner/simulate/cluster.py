@@ -158,7 +158,7 @@ class _Run:
         table = RoutingTable(cluster.routes)
         self._pool_of = _destinations(cluster, demand, table)
         self._tokens = _tokens_at(demand, np.array(self._pool_of, dtype=np.int64))
-        self._times = Times([-1] * n, [-1] * n, [0] * n)
+        self._times = Times.none_yet(n)
         self._outcome = [int(Outcome.OK)] * n
         self._replica_of = [-1] * n
         priority: list[int] = demand.priority.tolist()
@@ -167,7 +167,7 @@ class _Run:
             # Neither two pools of a run nor two runs may share random numbers.
             own, policy = np.random.SeedSequence([seed, p]).generate_state(2, np.uint64).tolist()
             stations = self._stations(setup, priority, own)
-            self._pools.append(_PoolRun(setup, stations, cluster.balance, policy))
+            self._pools.append(_PoolRun(stations, cluster.balance, policy))
         index = {pool.name: p for p, pool in enumerate(cluster.pools)}
         self._fallback = [
             [index[name] for name in table.fallback.get(c, ()) if name in index]
@@ -238,7 +238,9 @@ class _Run:
         first_ps = np.array(self._times.first_ps, dtype=np.int64)
         done_ps = np.array(self._times.done_ps, dtype=np.int64)
         outcome = np.array(self._outcome, dtype=np.int64)
-        untimed = np.array([getattr(s.engine, "is_untimed", False) for s in setups])
+        untimed = np.array(
+            [isinstance(s.engine, HostedSettings) and s.engine.is_untimed for s in setups]
+        )
         outcome[(outcome == Outcome.OK) & untimed[pool_index]] = Outcome.UNTIMED
         request_ps = np.array([s.request_ps for s in setups], dtype=np.int64)[pool_index]
         return Records(
@@ -279,8 +281,8 @@ class _Run:
 class _PoolRun:
     """The replicas of one pool while a cluster runs."""
 
-    def __init__(self, setup: PoolSetup, stations: list[Station], balance: str, seed: int) -> None:
-        self.setup, self.stations = setup, stations
+    def __init__(self, stations: list[Station], balance: str, seed: int) -> None:
+        self.stations = stations
         n = len(stations)
         self._policy = make_policy(balance, seed)
         self._workers = Workers([0] * n, [0] * n, [0] * n, [True] * n)

@@ -3,8 +3,8 @@
 Program
     demand_s   = requests of the question, seed s
     run_s      = cluster of the plan under demand_s, with the failures asked for
-    counted    = the busiest five minutes where the plan was made for them (§1 of the question's
-                 arrivals), the whole run where replicas fail or a trace was given,
+    counted    = the busiest five minutes where the plan was made for them, the whole run where
+                 replicas fail, a trace was given or the run ends before those minutes,
                  else what is left when the empty cluster has filled
     simulated  = summary of all run_s over the counted requests
 
@@ -160,9 +160,10 @@ def _duration_s(scene: Scene, options: Options) -> float:
     own_s = own_duration_s(scene.files, options.rate_factor, options.trace)
     counted_s = None if options.trace else busiest_window(scene.files, options.rate_factor)
     until_s = 0.0 if counted_s is None else counted_s[1]
-    if own_s is not None:
-        return max(own_s, until_s)
-    return min(max(LEAST_S, FEWEST_REQUESTS / max(_rate_rps(scene, options), 1e-6)), MOST_S)
+    if own_s is None:
+        own_s = max(LEAST_S, FEWEST_REQUESTS / max(_rate_rps(scene, options), 1e-6))
+        own_s = min(own_s, MOST_S)
+    return max(own_s, until_s)
 
 
 def _rate_rps(scene: Scene, options: Options) -> float:

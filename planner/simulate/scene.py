@@ -23,6 +23,7 @@ from planner.spec.workload import Workload
 
 PLAN, ROUTES = "plan.json", "routes.json"
 PLAN_AGAIN = "plan again: rb plan DIR"
+SHARE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,14 @@ class Scene:
         self, routes: Routes, names: Sequence[str], index: Mapping[str, int]
     ) -> Iterator[Fault]:
         """Yields what is wrong with where requests would go."""
+        for class_name, entries in routes.classes.items():
+            total = sum(entry.share for entry in entries)
+            if abs(total - 1.0) > SHARE_TOLERANCE:
+                what = f"has shares that do not sum to 1, got {total:g}"
+                yield Fault(ROUTES, f"classes.{class_name}", what, PLAN_AGAIN)
         for c, class_name in enumerate(self.workload.class_names):
             where = f"classes.{class_name}"
-            if not any(entry.share > 0 for entry in routes.classes.get(class_name, ())):
+            if class_name not in routes.classes:
                 yield Fault(ROUTES, where, "is missing, requests of it go nowhere", PLAN_AGAIN)
             for entry in routes.classes.get(class_name, ()):
                 if entry.pool not in names:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from hand_plan import ROOT
 from shell import Ran, Run
 
 from planner.cli.app import main
+from planner.files.plans import write_plan
+from planner.spec.plan import Plan
 
 
 @pytest.fixture
@@ -25,3 +29,13 @@ def rb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         return Ran(int(left.value.code or 0), streams.out, streams.err)
 
     return run
+
+
+@pytest.fixture
+def demo(tmp_path: Path, demo_plan: Plan) -> Path:
+    """Returns a private plans/demo with a plan, beside its profiles."""
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    folder = tmp_path / "plans" / "demo"
+    shutil.copytree(ROOT / "plans" / "demo", folder)
+    write_plan(folder, demo_plan)
+    return folder

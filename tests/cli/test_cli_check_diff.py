@@ -15,18 +15,7 @@ import pytest
 from hand_plan import BIG, ROOT, SMALL
 from shell import Run
 
-from planner.files.plans import PLAN_FILE, ROUTES_FILE, write_plan
-from planner.spec.plan import Plan
-
-
-@pytest.fixture
-def demo(tmp_path: Path, demo_plan: Plan) -> Path:
-    """Returns a private plans/demo with a plan, beside its profiles."""
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    folder = tmp_path / "plans" / "demo"
-    shutil.copytree(ROOT / "plans" / "demo", folder)
-    write_plan(folder, demo_plan)
-    return folder
+from planner.files.plans import PLAN_FILE, ROUTES_FILE
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -13,9 +13,7 @@ from hand_plan import ROOT, SMALL
 from shell import Run
 
 from planner.files import results
-from planner.files.plans import write_plan
 from planner.profile.formats.own_csv import COLUMNS
-from planner.spec.plan import Plan
 
 RESULTS = ROOT / "tests" / "fixtures" / "vllm_bench"
 ROW = ["100", "200", "closed", "4", *[""] * (len(COLUMNS) - 6), "measured", "by hand"]
@@ -302,16 +300,6 @@ def test_too_many_files_are_refused(rb: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 # ---- --against ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def demo(tmp_path: Path, demo_plan: Plan) -> Path:
-    """Returns a private plans/demo with a plan, beside its profiles."""
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    folder = tmp_path / "plans" / "demo"
-    shutil.copytree(ROOT / "plans" / "demo", folder)
-    write_plan(folder, demo_plan)
-    return folder
 
 
 def measured(factor: float) -> str:

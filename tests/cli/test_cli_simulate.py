@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_plan import BIG, ROOT, SMALL
+from hand_plan import BIG, SMALL
 from made_runs import records, usage
 from shell import Run
 
 from planner.cli import simulate as simulating
 from planner.cli.simulate_options import BALANCES
-from planner.files.plans import PLAN_FILE, ROUTES_FILE, write_plan
+from planner.files.plans import PLAN_FILE, ROUTES_FILE
 from planner.scheduling.balance import POLICIES
 from planner.simulate import rehearse as rehearsing
 from planner.simulate.rehearse import Options, Rehearsal
 from planner.simulate.summary import Conditions, Terms, summarise
 from planner.simulate.units import PS_PER_S
 from planner.simulate.warmup import Window
-from planner.spec.plan import Plan
 from planner.spec.question import LatencyObjective
 from planner.spec.workload import ScopedLimit
 
 N, UNTIL_S = 600, 60.0
-
-
-@pytest.fixture
-def demo(tmp_path: Path, demo_plan: Plan) -> Path:
-    """Returns a private plans/demo with a plan, beside its profiles."""
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    folder = tmp_path / "plans" / "demo"
-    shutil.copytree(ROOT / "plans" / "demo", folder)
-    write_plan(folder, demo_plan)
-    return folder
 
 
 @dataclass

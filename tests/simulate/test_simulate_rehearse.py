@@ -221,6 +221,15 @@ def test_a_run_may_begin_shortly_before_them(scheduled: tuple[Scene, Plan]) -> N
     assert records.n_requests == pytest.approx(planned + 50 * 6 + 100 * 30, rel=0.05)
 
 
+def test_a_wave_of_hours_is_judged_on_its_high_half(tmp_path: Path) -> None:
+    """The first half comes to an empty cluster, so a run lasts until the second one is counted."""
+    wave = {"process": "square", "low_rps": 5.0, "high_rps": 20.0, "period_s": 2400.0}
+    known = scene_and_plan(tmp_path, small(arrivals=wave), z(1, 1))
+    done = changed(Options(n_processes=1), known)
+    assert (done.simulated.counted_from_s, done.simulated.duration_s) == (2400.0, 300.0)
+    assert done.simulated.rate_rps == pytest.approx(20.0, abs=4 * np.sqrt(20.0 / 300.0))
+
+
 def test_other_minutes_may_be_asked_for(scheduled: tuple[Scene, Plan]) -> None:
     done = changed(Options(n_processes=1, counted_s=(0.0, 600.0)), scheduled)
     assert (done.simulated.counted_from_s, done.simulated.duration_s) == (0.0, 600.0)
@@ -339,8 +348,10 @@ HARD = [(BIG, 1.0)]
     ("classes", "where", "what"),
     [
         ({"hard": HARD}, "classes.easy", "is missing, requests of it go nowhere"),
-        ({"easy": [], "hard": HARD}, "classes.easy", "is missing, requests of it go nowhere"),
-        ({"easy": [(BIG, 0.0)], "hard": HARD}, "classes.easy", "requests of it go nowhere"),
+        ({"easy": [], "hard": HARD}, "classes.easy", "do not sum to 1, got 0"),
+        ({"easy": [(BIG, 0.0)], "hard": HARD}, "classes.easy", "do not sum to 1, got 0"),
+        ({"easy": [(BIG, 0.5)], "hard": HARD}, "classes.easy", "do not sum to 1, got 0.5"),
+        ({"easy": HARD, "hard": HARD, "gone": []}, "classes.gone", "do not sum to 1, got 0"),
         (
             {"easy": [("llama-3.1-8b-b200", 1.0)], "hard": HARD},
             "classes.easy",
