@@ -21,6 +21,7 @@ KINDS = (
     "models",
     "class_scores",
     "scores",
+    "prompts",
     "schedule",
     "trace",
 )
@@ -42,7 +43,7 @@ def schema(
 
 
 def _kinds() -> dict[str, type[Spec]]:
-    from planner.spec import hardware, plan, pool, question
+    from planner.spec import hardware, plan, pool, prompts, question
 
     return {
         "question": question.Question,
@@ -56,6 +57,7 @@ def _kinds() -> dict[str, type[Spec]]:
         "models": hardware.ModelFacts,
         "class_scores": question.ClassScore,
         "scores": question.PromptScore,
+        "prompts": prompts.PromptLine,
         "schedule": question.RatePoint,
         "trace": question.TraceRow,
     }

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar, get_args
 
 from planner.errors import Fault
 from planner.files.faults import build
-from planner.files.text import MAX_CSV_BYTES, read_text, shown
+from planner.files.text import MAX_CSV_BYTES, lines, read_text, shown
 from planner.spec.base import Spec
 
 S = TypeVar("S", bound=Spec)
@@ -50,7 +49,7 @@ def parse_csv(
         if entry is not None:
             entries.append(entry)
             found += [Fault(name, f"line {line}.{at}", *rest) for at, *rest in check(entry)]
-    faults.extend(_capped(found, name))
+    faults.extend(capped(found, name))
     return tuple(entries)
 
 
@@ -73,7 +72,7 @@ def raw_rows(text: str) -> list[list[str]]:
     No rows where the text is not CSV at all: whoever parses it says so.
     """
     try:
-        cells = list(csv.reader(io.StringIO(text, newline="")))
+        cells = list(csv.reader(lines(text)))
     except csv.Error:
         return []
     rows = ([cell.strip() for cell in row] for row in cells)
@@ -84,16 +83,23 @@ def parse_rows(
     text: str, name: str, known: dict[str, bool], faults: list[Fault]
 ) -> list[tuple[int, dict[str, str]]]:
     """Returns (line number, cells by column) for each row; faults for header and ragged rows."""
+    return list(each_row(text, name, known, faults))
+
+
+def each_row(
+    text: str, name: str, known: dict[str, bool], faults: list[Fault]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields (line number, cells by column) of row after row; faults as parse_rows."""
+    n_rows = 0
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(lines(text), strict=True)
         header = next(reader, None)
         if header is None or not any(cell.strip() for cell in header):
             faults.append(Fault(name, "", "file is empty", "give a header line and rows"))
-            return []
+            return
         names = [cell.strip() for cell in header]
         if not _header_is_right(names, name, known, faults):
-            return []
-        rows: list[tuple[int, dict[str, str]]] = []
+            return
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -103,15 +109,21 @@ def parse_rows(
                     Fault(name, f"line {reader.line_num}", what, "align it with the header")
                 )
                 continue
-            rows.append(
-                (reader.line_num, dict(zip(names, (c.strip() for c in cells), strict=True)))
-            )
+            n_rows += 1
+            yield reader.line_num, dict(zip(names, (c.strip() for c in cells), strict=True))
     except csv.Error as error:
         faults.append(Fault(name, "", f"is not valid CSV: {error}", "quote cells that hold commas"))
-        return []
-    if not rows and not any(fault.file == name for fault in faults):
+        return
+    if not n_rows and not any(fault.file == name for fault in faults):
         faults.append(Fault(name, "", "has a header but no rows", "add at least one row"))
-    return rows
+
+
+def header(text: str) -> list[str]:
+    """Returns the column names of a CSV text; none where its first line is not CSV."""
+    try:
+        return [cell.strip() for cell in next(csv.reader(lines(text), strict=True), [])]
+    except csv.Error:
+        return []
 
 
 def _header_is_right(
@@ -163,7 +175,7 @@ def _cell(value: str, numeric: bool) -> object:
     return int(value) if whole else float(value)
 
 
-def _capped(found: Iterable[Fault], name: str) -> list[Fault]:
+def capped(found: Iterable[Fault], name: str) -> list[Fault]:
     """Returns at most MAX_FAULTS_PER_FILE faults: a file of a million bad rows is one problem."""
     listed = list(found)
     if len(listed) <= MAX_FAULTS_PER_FILE:

@@ -8,16 +8,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from planner.errors import Fault, InputError
-from planner.files.csvs import number, parse_rows, raw_rows, read_csv
+from planner.files.csvs import read_csv
 from planner.files.faults import build, unknown_name
-from planner.files.text import MAX_CSV_BYTES, content_hash, is_folder, is_there, read_text, shown
+from planner.files.prompts import read_prompt_scores, read_prompts, with_texts
+from planner.files.text import content_hash, is_folder, is_there, shown
 from planner.files.yamls import read_yaml
 from planner.spec.arrays import FloatArray
 from planner.spec.base import Spec
 from planner.spec.inputs import PromptTable, QuestionFiles
 from planner.spec.question import (
     ClassScore,
-    PromptScore,
     Question,
     RatePoint,
     Schedule,
@@ -118,79 +118,23 @@ def _prompt_scores(
     folder: Path, question: Question, hashes: dict[str, str], faults: list[Fault]
 ) -> PromptTable | None:
     if question.scores is None:
+        if question.prompts is not None:
+            what = "has no use without scores of single prompts"
+            fix = "name their file as scores, or remove prompts"
+            faults.append(Fault(shown(folder / QUESTION_FILE), "prompts", what, fix))
         return None
     path = inside(folder, question.scores, "scores", faults)
-    text = read_text(path, MAX_CSV_BYTES, faults) if path is not None else None
-    if text is None or path is None:
+    if path is None:
         return None
-    name = shown(path)
-    known = {(f.alias or key): True for key, f in PromptScore.model_fields.items()}
-    rows = parse_rows(text, name, known, faults)
-    hashes[question.scores] = content_hash(raw_rows(text))
-    if not rows:
+    known = {c.name for c in question.classes}
+    table, hashes[question.scores] = read_prompt_scores(path, known, question.score_scale, faults)
+    if question.prompts is None:
+        return table
+    path = inside(folder, question.prompts, "prompts", faults)
+    if path is None:
         return None
-    class_names = [row["class"] for _, row in rows]
-    asked = {c.name for c in question.classes}
-    faults += [
-        unknown_name(name, "class", other, asked, "class")
-        for other in sorted(set(class_names) - asked)
-    ]
-    blank = next(
-        ((n, k) for n, row in rows for k in ("prompt_id", "model_name") if not row[k]), None
-    )
-    if blank is not None:
-        faults.append(Fault(name, f"line {blank[0]}.{blank[1]}", "is missing", "add it"))
-    keys: dict[tuple[str, str], int] = {}
-    for line, row in rows:
-        key = (row["prompt_id"], row["model_name"])
-        if key in keys:
-            what = (
-                f"prompt and model given twice, first at line {keys[key]}, got {key[0]} / {key[1]}"
-            )
-            faults.append(Fault(name, f"line {line}", what, "keep one row for each"))
-            break
-        keys[key] = line
-    classes = tuple(sorted(set(class_names)))
-    models = tuple(sorted({row["model_name"] for _, row in rows}))
-    prompts = {prompt: i for i, prompt in enumerate(sorted({key[0] for key in keys}))}
-    class_index = {name: i for i, name in enumerate(classes)}
-    model_index = {name: i for i, name in enumerate(models)}
-    return PromptTable(
-        classes,
-        models,
-        np.array([class_index[c] for c in class_names], dtype=np.int64),
-        np.array([model_index[row["model_name"]] for _, row in rows], dtype=np.int64),
-        np.array([prompts.get(row["prompt_id"], 0) for _, row in rows], dtype=np.int64),
-        _number_column(rows, "score", name, (0.0, question.score_scale), faults),
-        _number_column(rows, "input_tokens", name, (1.0, 1e9), faults),
-        _number_column(rows, "output_tokens", name, (0.0, 1e9), faults),
-    )
-
-
-def _number_column(
-    rows: list[tuple[int, dict[str, str]]],
-    column: str,
-    name: str,
-    bounds: tuple[float, float],
-    faults: list[Fault],
-) -> FloatArray:
-    """Returns a column as numbers within bounds; faults for the first few that are not."""
-    low, high = bounds
-    values = np.full(len(rows), low)
-    n_bad = 0
-    for i, (line, row) in enumerate(rows):
-        value = number(row[column])
-        if value is not None and low <= value <= high:
-            values[i] = value
-            continue
-        n_bad += 1
-        if n_bad <= 3:
-            what = f"must be a number from {low:g} to {high:g}, got {row[column] or 'nothing'}"
-            fix = "set score_scale in question.yaml" if column == "score" else "correct the row"
-            faults.append(Fault(name, f"line {line}.{column}", what, fix))
-    if n_bad > 3:
-        faults.append(Fault(name, column, f"and {n_bad - 3} more such rows", "correct them too"))
-    return values
+    lines, hashes[question.prompts] = read_prompts(path, faults)
+    return with_texts(table, lines, shown(path), faults) if table and lines else None
 
 
 def _arrivals(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 from planner.errors import Fault, InputError
 from planner.files.csvs import read_csv
+from planner.files.faults import build
+from planner.files.prompts import read_prompt_scores
 from planner.files.question import QUESTION_FILE
-from planner.files.text import MAX_CSV_BYTES, is_there, read_text, shown
+from planner.files.text import MAX_PROMPTS_BYTES, is_there, read_text, shown
 from planner.files.write import write_text
-from planner.spec.question import PromptScore, TraceRow
+from planner.spec.question import RequestClass, TraceRow
 
 SCORES_FILE = "scores.csv"
 CLASS_SCORES_FILE = "class_scores.csv"
 TRACE_FILE = "requests.csv"
+_ANY_SCALE = 1e15  # scores are shown as they are: what a full one is, the question will say
 
 _HEADER = """\
 # A question to rb: what must be served, within which limits, on which GPUs?
@@ -88,7 +91,7 @@ def write_starter(
     if faults:
         raise InputError(faults)
     for source, name in ((scores, SCORES_FILE), (trace, TRACE_FILE)):
-        text = read_text(source, MAX_CSV_BYTES, faults) if source is not None else None
+        text = read_text(source, MAX_PROMPTS_BYTES, faults) if source is not None else None
         if text is not None:
             files[name] = text
     if scores is None:
@@ -112,13 +115,18 @@ def _class_means(scores: Path | None, faults: list[Fault]) -> dict[str, dict[str
     """Returns the mean score of each model on each class of a scores file."""
     if scores is None:
         return {}
-    totals: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in read_csv(scores, PromptScore, faults)[0]:
-        totals[row.class_name, row.model_name].append(row.score)
-    means: dict[str, dict[str, float]] = defaultdict(dict)
-    for (class_name, model_name), values in sorted(totals.items()):
-        means[class_name][model_name] = sum(values) / len(values)
-    return dict(means)
+    table, _ = read_prompt_scores(scores, None, _ANY_SCALE, faults)
+    if table is None:
+        return {}
+    means: dict[str, dict[str, float]] = {}
+    for c, class_name in enumerate(table.classes):
+        build(RequestClass, {"name": class_name, "rate_rps": 1.0}, shown(scores), faults, "class")
+        of_model = [
+            (name, table.score[(table.class_code == c) & (table.model_code == m)])
+            for m, name in enumerate(table.model_names)
+        ]
+        means[class_name] = {name: float(score.mean()) for name, score in of_model if score.size}
+    return means
 
 
 def _rates(names: list[str], rows: tuple[TraceRow, ...], rate_rps: float) -> dict[str, float]:

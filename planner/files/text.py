@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from planner.errors import Fault
 
 MAX_YAML_BYTES = 1_000_000
 MAX_CSV_BYTES = 64_000_000
+MAX_PROMPTS_BYTES = 512_000_000  # scores of 100,000 prompts by 40 models, or the prompts themselves
 
 
 def shown(path: Path) -> str:
@@ -63,6 +66,23 @@ def read_text(path: Path, max_bytes: int, faults: list[Fault]) -> str | None:
     return text
 
 
+def read_bytes(path: Path, max_bytes: int, faults: list[Fault]) -> bytes | None:
+    """Returns the bytes of a regular file of bounded size; None after adding a fault."""
+    try:
+        return _bounded(path, max_bytes)
+    except _UnreadableError as error:
+        faults.append(Fault(shown(path), "", error.what, error.fix))
+        return None
+
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
+
+def lines(text: str) -> Iterator[str]:
+    """Yields the lines of a text with their ends, without a second copy of the text."""
+    return (match.group() for match in _LINE.finditer(text))
+
+
 class _UnreadableError(Exception):
     """A file that is not taken as it is: what is wrong, and what to do about it."""
 
@@ -93,7 +113,30 @@ def _bounded(path: Path, max_bytes: int) -> bytes:
         raise _UnreadableError(f"cannot be read: {why}", fix) from error
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
+
+
 def content_hash(parsed: object) -> str:
     """Returns the sha256 (hex) of parsed content, without comments, key order, spacing (§7)."""
-    canonical = json.dumps(parsed, sort_keys=True, ensure_ascii=False, default=str)
+    canonical = _CANONICAL.encode(parsed)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class ListHash:
+    """The content hash of a list whose items come one by one, so that it need not be kept."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256(b"[")
+        self._separator = b""
+
+    def add(self, item: object) -> None:
+        """Takes the next item in."""
+        canonical = _CANONICAL.encode(item)
+        self._hash.update(self._separator + canonical.encode("utf-8", "surrogatepass"))
+        self._separator = b", "
+
+    def hexdigest(self) -> str:
+        """Returns content_hash of the list of all items so far."""
+        whole = self._hash.copy()
+        whole.update(b"]")
+        return whole.hexdigest()

@@ -80,6 +80,25 @@ def quantile_nodes(
     return _with_mean(np.exp(nodes), mean, None)
 
 
+def mixed_nodes(parts: Sequence[FloatArray], weights: Sequence[float], n: int) -> FloatArray:
+    """Returns n equally likely token counts, (n,), of a mixture of laws given by their nodes.
+
+    Args:
+        parts: nodes of each law, equally likely within it.
+        weights: share of each law, positive; they need not sum to 1.
+        n: number of nodes.
+    """
+    values = np.concatenate(parts)
+    mass = np.concatenate(
+        [np.full(part.size, w / part.size) for part, w in zip(parts, weights, strict=True)]
+    )
+    mass /= mass.sum()
+    order = np.argsort(values, kind="stable")
+    middle = np.cumsum(mass[order]) - mass[order] / 2.0
+    nodes = np.interp(node_probabilities(n), middle, values[order])
+    return _with_mean(nodes, float(mass @ values), float(values.max()))
+
+
 def _normal_scores(u: FloatArray) -> FloatArray:
     """Returns Phi^-1 of probabilities, of the same shape."""
     normal = NormalDist()

@@ -1,7 +1,9 @@
 """Class means: the quality and the lengths that a router which knows only the class can reach (§4).
 
 Routing on a prompt's own recorded score would be planning on luck of one sample; so scores of
-single prompts are averaged per class and model before anything is decided.
+single prompts become class means, shrunk and compared fairly, before anything is decided. A model
+that was never scored on a class has none there, although planner.quality.shrink can guess one: a
+router may fall back on a guess, but a plan would rent machines for it.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from planner.quality.lengths import (
     observed_nodes,
     quantile_nodes,
 )
+from planner.quality.scores import scores_of
+from planner.quality.shrink import shrunk_means, wilson
 from planner.spec.arrays import FloatArray
 from planner.spec.base import Origin
 from planner.spec.inputs import PromptTable, QuestionFiles
 from planner.spec.question import ClassScore, Lengths, RequestClass
+from planner.spec.router import ClassMeans
 
 _LEVELS = (0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0)
 
@@ -30,6 +35,8 @@ class ClassModel:
     """What one model is worth on one class: mean score in [0, 1] and token counts."""
 
     score: float
+    low: float  # 95 % interval of the score
+    high: float
     input_tokens: FloatArray  # (n_in,) equally likely
     output_tokens: FloatArray  # (n_out,) equally likely
     origin: Origin
@@ -38,13 +45,15 @@ class ClassModel:
 def class_models(files: QuestionFiles, nodes: Nodes = PLANNED) -> dict[tuple[str, str], ClassModel]:
     """Returns, by (class name, model name), the mean score and the token counts."""
     found: dict[tuple[str, str], ClassModel] = {}
+    scores = scores_of(files)
+    means = None if scores is None else shrunk_means(scores)
     for cls in files.question.classes:
         recorded = _recorded_inputs(files, cls, nodes.n_input)
         for row in files.class_scores:
             if row.class_name == cls.name:
                 found[cls.name, row.model_name] = _from_row(row, files, cls, recorded, nodes)
-        if files.prompts is not None and cls.name in files.prompts.classes:
-            found.update(_from_prompts(files.prompts, files, cls, recorded, nodes))
+        if files.prompts is not None and means is not None and cls.name in files.prompts.classes:
+            found.update(_from_prompts(files.prompts, means, files, cls, recorded, nodes))
     return found
 
 
@@ -99,8 +108,12 @@ def _from_row(
     inputs = recorded
     if inputs is None:
         inputs = lognormal_nodes(row.input_tokens_mean, row.input_tokens_cv, nodes.n_input)
+    score = row.score / files.question.score_scale
+    low, high = wilson(np.array(score), np.array(float(row.n_prompts)))
     return ClassModel(
-        row.score / files.question.score_scale,
+        score,
+        float(low),
+        float(high),
         _stated(cls.input_tokens, files, nodes.n_input, inputs),
         _stated(cls.output_tokens, files, nodes.n_output, output),
         row.origin,
@@ -109,12 +122,14 @@ def _from_row(
 
 def _from_prompts(
     table: PromptTable,
+    means: ClassMeans,
     files: QuestionFiles,
     cls: RequestClass,
     recorded: FloatArray | None,
     nodes: Nodes,
 ) -> dict[tuple[str, str], ClassModel]:
-    in_class = table.class_code == table.classes.index(cls.name)
+    c = table.classes.index(cls.name)
+    in_class = table.class_code == c
     found = {}
     for code, model_name in enumerate(table.model_names):
         rows = in_class & (table.model_code == code)
@@ -125,7 +140,9 @@ def _from_prompts(
             inputs = observed_nodes(table.input_tokens[rows], nodes.n_input)
         output = observed_nodes(np.maximum(table.output_tokens[rows], 1.0), nodes.n_output)
         found[cls.name, model_name] = ClassModel(
-            float(table.score[rows].mean()) / files.question.score_scale,
+            float(means.mean[c, code]),
+            float(means.low[c, code]),
+            float(means.high[c, code]),
             _stated(cls.input_tokens, files, nodes.n_input, inputs),
             _stated(cls.output_tokens, files, nodes.n_output, output),
             "measured",

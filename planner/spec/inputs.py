@@ -5,24 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.hardware import Gpu, ModelFacts
 from planner.spec.pool import Profile
 from planner.spec.question import ClassScore, Question, RatePoint, TraceRow
+from planner.spec.router import Router
 
 
 @dataclass(frozen=True)
 class PromptTable:
-    """Per-prompt scores as columns, one row per (prompt, model); codes index the name tuples."""
+    """Per-prompt scores as columns, one row per answer (prompt, model, sample).
+
+    Codes index the name tuples. Every prompt has one class and at least one row.
+    """
 
     classes: tuple[str, ...]
     model_names: tuple[str, ...]
+    prompt_ids: tuple[str, ...]  # (P,)
     class_code: IntArray  # (N,)
     model_code: IntArray  # (N,)
-    prompt_code: IntArray  # (N,) same number, same prompt
+    prompt_code: IntArray  # (N,) indexes prompt_ids
+    sample: IntArray  # (N,) tells apart the answers of one model to one prompt
     score: FloatArray  # (N,)
     input_tokens: FloatArray  # (N,)
     output_tokens: FloatArray  # (N,)
+    signals: Mapping[str, FloatArray] = field(default_factory=dict)  # (N,) each, NaN: blank
+    text: tuple[str, ...] | None = None  # (P,) None without a prompts file
+
+
+@dataclass(frozen=True)
+class InferredClasses:
+    """What comes, where the classes that the question counts are those that the router infers."""
+
+    rate_rps: FloatArray  # (C,) of the true classes, as the question states them
+    confusion: FloatArray  # (C, C) share of a true class (row) that is taken for another (column)
+
+    @property
+    def mixture(self) -> FloatArray:
+        """Returns the true classes (columns) in what is taken for a class (rows), (C, C).
+
+        A class that nothing is taken for counts as itself.
+        """
+        flow = (self.rate_rps[:, None] * self.confusion).T
+        total = flow.sum(axis=1, keepdims=True)
+        return np.where(total > 0, flow / np.where(total > 0, total, 1.0), np.eye(total.size))
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,8 @@ class QuestionFiles:
     trace: tuple[TraceRow, ...] = ()
     lengths: Mapping[str, FloatArray] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    router: Router | None = None  # trained on this folder's scores
+    inferred: InferredClasses | None = None  # None: every request declares its class
 
 
 @dataclass(frozen=True)

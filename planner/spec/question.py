@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from planner.spec.base import (
     Count,
@@ -161,6 +162,52 @@ class Keep(Spec):
     usd_per_replica_change: NonNegative
 
 
+class HeaderSign(Spec):
+    """An HTTP header that tells the class of a request; its name in any case."""
+
+    name: Text
+    equals: Text
+
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class RouterRule(Spec):
+    """One sign by which requests are of a class: exactly one of the four.
+
+    A key stands here as its sha256 (hex), never as itself. Regular expressions are Python's, and
+    are searched for: in the system prompt, or (pattern) in the text of the prompt.
+    """
+
+    class_name: Name = Field(alias="class")
+    header: HeaderSign | None = None
+    system_prompt: Text | None = None
+    api_key_sha256: Sha256 | None = None
+    pattern: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_sign(self) -> RouterRule:
+        signs = (self.header, self.system_prompt, self.api_key_sha256, self.pattern)
+        if sum(sign is not None for sign in signs) != 1:
+            raise ValueError("give exactly one of header, system_prompt, api_key_sha256, pattern")
+        for key in ("system_prompt", "pattern"):
+            expression = getattr(self, key)
+            try:
+                re.compile(expression or "")
+            except (re.error, RecursionError, OverflowError) as error:
+                raise ValueError(f"{key} is no regular expression: {error}") from error
+        return self
+
+
+class RouterSettings(Spec):
+    """What the router may use: how it learns a request's class, and which methods are offered."""
+
+    classes: Literal["declared", "inferred"] = "declared"
+    rules: tuple[RouterRule, ...] = ()
+    cascades: Literal["auto", "off"] = "auto"
+    per_prompt: Literal["auto", "off"] = "auto"
+
+
 Choice = Literal["cheapest", "best_quality", "fastest", "knee"]
 
 
@@ -188,6 +235,7 @@ class Question(Spec):
     choose: Choice = "cheapest"
     headroom_ratio: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1
     keep: Keep | None = None
+    router: RouterSettings = RouterSettings()
 
     @model_validator(mode="after")
     def _one_way_each(self) -> Question:
@@ -201,6 +249,9 @@ class Question(Spec):
         doubled = sorted({n for n in names if names.count(n) > 1})
         if doubled:
             raise ValueError(f"class names must differ, got {', '.join(doubled)} twice")
+        strangers = sorted({rule.class_name for rule in self.router.rules} - set(names))
+        if strangers:
+            raise ValueError(f"router.rules name no class of the question: {', '.join(strangers)}")
         return self
 
 
@@ -227,12 +278,24 @@ class ClassScore(Spec):
     source: Text
 
 
+SIGNAL_PREFIX = "signal_"
+
+
 class PromptScore(Spec):
-    """The score of one model on one prompt (a row of scores.csv)."""
+    """The score of one answer of a model to a prompt (a row of scores.csv).
+
+    Further columns signal_<name> hold what an answer's maker can tell about it without its score,
+    a number or blank; larger: trust the answer more.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"patternProperties": {f"^{SIGNAL_PREFIX}": {"type": ["number", "null"]}}}
+    )
 
     prompt_id: Text
     class_name: Name = Field(alias="class")
     model_name: Name
+    sample: Count = 1  # tells apart several answers of one model to one prompt
     score: NonNegative
     input_tokens: Positive
     output_tokens: NonNegative

@@ -32,6 +32,7 @@ ALLOWED: dict[str, str] = {
     "ClassScore.score": "in the unit of the scores file",
     "PromptScore.score": "in the unit of the scores file",
     "PromptTable.score": "in the unit of the scores file",
+    "PromptTable.signals": "whatever their maker counts in: they are only compared",
     "Workload.quality": "a mean score in [0, 1]",
     "Workload.quality_at_least": "a mean score in [0, 1]",
     "Workload.class_quality_at_least": "a mean score in [0, 1]",

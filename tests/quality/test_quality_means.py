@@ -10,6 +10,8 @@ from scipy import stats
 
 from planner.quality.lengths import DRAWN, node_probabilities
 from planner.quality.means import class_models, oracle_quality
+from planner.quality.scores import scores_of
+from planner.quality.shrink import shrunk_means
 from planner.spec.inputs import PromptTable, QuestionFiles
 from planner.spec.question import ClassScore, Lengths, Question, RequestClass, Trace, TraceRow
 
@@ -32,12 +34,15 @@ def prompt_rows(seed: int = 3) -> list[tuple[str, str, int, float, float, float]
 
 
 def table_of(rows: list[tuple[str, str, int, float, float, float]]) -> PromptTable:
+    prompts = sorted({r[2] for r in rows})
     return PromptTable(
         classes=CLASSES,
         model_names=MODELS,
+        prompt_ids=tuple(f"p{prompt:02d}" for prompt in prompts),
         class_code=np.array([CLASSES.index(r[0]) for r in rows]),
         model_code=np.array([MODELS.index(r[1]) for r in rows]),
-        prompt_code=np.array([r[2] for r in rows]),
+        prompt_code=np.array([prompts.index(r[2]) for r in rows]),
+        sample=np.zeros(len(rows), dtype=np.int64),
         score=np.array([r[3] for r in rows]),
         input_tokens=np.array([r[4] for r in rows]),
         output_tokens=np.array([r[5] for r in rows]),
@@ -55,18 +60,39 @@ def files_of(rows: list[tuple[str, str, int, float, float, float]], **of_math) -
     return QuestionFiles("question.yaml", question, prompts=table_of(rows))
 
 
-def test_means_are_those_of_a_plain_loop_over_the_rows() -> None:
+def test_lengths_are_those_of_a_plain_loop_over_the_rows() -> None:
     rows = prompt_rows()
     found = class_models(files_of(rows))
     assert set(found) == {(c, m) for c in CLASSES for m in MODELS}
     for (cls, model), mean in found.items():
         mine = [r for r in rows if r[:2] == (cls, model)]
-        assert mean.score == pytest.approx(sum(r[3] for r in mine) / len(mine) / 10.0)
         assert mean.input_tokens.mean() == pytest.approx(sum(r[4] for r in mine) / len(mine))
         answers = [max(r[5], 1.0) for r in mine]
         assert mean.output_tokens.mean() == pytest.approx(sum(answers) / len(answers))
         assert mean.output_tokens.min() >= 1.0
         assert mean.origin == "measured"
+
+
+def test_scores_of_many_prompts_are_near_those_of_a_plain_loop_and_inside_their_interval() -> None:
+    rows = prompt_rows()
+    many = [(c, m, p + 60 * k, s, i, o) for k in range(50) for c, m, p, s, i, o in rows]
+    for repeats, close in ((rows, 0.03), (many, 0.002)):
+        for (cls, model), mean in class_models(files_of(repeats)).items():
+            mine = [r[3] / 10.0 for r in rows if r[:2] == (cls, model)]
+            plain = sum(mine) / len(mine)
+            assert mean.score == pytest.approx(plain, abs=close)
+            assert 0.0 < mean.low < mean.score < mean.high < 1.0
+            assert mean.low < plain < mean.high
+
+
+def test_scores_are_the_shrunk_means_of_the_grid() -> None:
+    files = files_of(prompt_rows())
+    scores = scores_of(files)
+    assert scores is not None
+    means = shrunk_means(scores)
+    for (cls, model), mean in class_models(files).items():
+        at = CLASSES.index(cls), MODELS.index(model)
+        assert (mean.score, mean.low, mean.high) == (means.mean[at], means.low[at], means.high[at])
 
 
 def test_a_model_without_rows_in_a_class_has_no_mean_there() -> None:
@@ -150,7 +176,11 @@ def test_a_class_row_gives_score_means_and_origin() -> None:
     found = class_models(class_files(class_row(origin="estimated")))
     assert set(found) == {("math", "big")}
     model = found["math", "big"]
-    assert model.score == pytest.approx(0.6) and model.origin == "estimated"
+    assert model.score == 6.0 / 10.0 and model.origin == "estimated"
+    wilson = stats.binomtest(k=6, n=10).proportion_ci(method="wilson")
+    of_ten = class_models(class_files(class_row(n_prompts=10)))["math", "big"]
+    assert (of_ten.low, of_ten.high) == pytest.approx((wilson.low, wilson.high))
+    assert model.low < of_ten.low and of_ten.high < model.high  # of nine
     assert model.input_tokens.mean() == pytest.approx(50.0)
     assert model.output_tokens.mean() == pytest.approx(200.0)
 
