@@ -22,6 +22,7 @@ from planner.spec.plan import (
     Predicted,
     Price,
     Provenance,
+    QualityBasis,
     Route,
     Simulated,
     ToMeasure,
@@ -47,6 +48,7 @@ def make_answer(
     measure_first: Sequence[ToMeasure] = (),
     simulated: Simulated | None = None,
     front_simulated: Sequence[float | None] | None = None,
+    quality_basis: QualityBasis | None = None,
 ) -> Plan:
     """Returns the plan of a settled deployment.
 
@@ -61,6 +63,7 @@ def make_answer(
         measure_first: what to measure next.
         simulated: what the chosen one did in simulation.
         front_simulated: simulated / allowed latency of each point of the front, where simulated.
+        quality_basis: what its quality rests on.
     """
     tried = front_simulated or [None] * len(front)
     return Plan(
@@ -77,6 +80,7 @@ def make_answer(
             for point, ratio in zip(front, tried, strict=True)
         ),
         why=tuple(why),
+        quality_basis=quality_basis,
         measure_first=tuple(measure_first),
         learned=case.learned,
         provenance=provenance,

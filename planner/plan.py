@@ -3,7 +3,9 @@
 read (files)  ->  case: fit, workload, box  ->  explore: search with the routing program inside
               ->  choose: settle candidates on their own tables
               ->  confirm: try the choice in the simulator, learn, search again (§9)
-              ->  certify: what no plan can beat  ->  why
+              ->  certify: what no plan can beat
+              ->  believed: what the router will really know, judged on held-out prompts (§4)
+              ->  why
               ->  information: what to measure first  ->  Plan
 """
 
@@ -15,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from planner.answer import make_answer, make_provenance
+from planner.believed import quality_basis, remarks
 from planner.case import Case, make_case
 from planner.certify import proven_bound
 from planner.choose import choose, settled_front
@@ -66,9 +69,11 @@ def make_plan(
     confirmed = confirm(stage, objectives, explored, chosen, effort, in_production, on_trial)
     objectives, explored, chosen = confirmed.objectives, confirmed.explored, confirmed.chosen
     bound = _finished(lambda: proven_bound(objectives, chosen))
+    basis = _finished(lambda: quality_basis(inputs.files, objectives, chosen, seed))
     front = _finished(lambda: settled_front(objectives, explored, chosen))
     why = _finished(lambda: reasons(objectives, chosen, explored, bound))
     bought = _finished(lambda: more_budget(inputs, objectives, chosen))
+    why += remarks(inputs.files, basis)
     why += [*confirmed.why, *([] if bought is None else [bought])]
     first = _finished(lambda: to_measure(objectives, chosen, explored, effort))
     provenance = make_provenance(
@@ -76,7 +81,7 @@ def make_plan(
     )
     return make_answer(
         objectives.case, chosen, front, why, provenance, explored.complete, bound, first,
-        confirmed.simulated, simulated_ratios(stage, objectives, front, confirmed),
+        confirmed.simulated, simulated_ratios(stage, objectives, front, confirmed), basis,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.arrivals import RateCurve
 from planner.errors import Fault, InputError
+from planner.quality.inferred import mixed_models
 from planner.quality.lengths import PLANNED, Nodes
 from planner.quality.means import class_models
 from planner.spec.arrays import FloatArray
@@ -43,6 +44,9 @@ def make_workload(
     """
     question = files.question
     models = class_models(files, nodes)
+    if files.inferred is not None:
+        names = [cls.name for cls in question.classes]
+        models = mixed_models(models, names, files.inferred.mixture, nodes)
     planned, mean = planning_rates(files)
     n_classes, n_pools = len(question.classes), len(pools)
     quality = np.full((n_classes, n_pools), np.nan)

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from planner.errors import Fault, InputError
 from planner.files.faults import unknown_name
 from planner.files.profiles import GPUS_FILE, find_profiles, pool_names, read_profiles
 from planner.files.question import read_question
-from planner.spec.inputs import Inputs, QuestionFiles
+from planner.files.router import ROUTER_FILE, read_router, router_hash
+from planner.files.text import is_there
+from planner.spec.inputs import InferredClasses, Inputs, QuestionFiles
 from planner.spec.pool import Profile
 
+LEAST_PART = 1e-9
+"""Of the traffic: a class that nothing is taken for still has a rate."""
 
-def read_inputs(folder: Path, profiles_folder: Path | None = None) -> Inputs:
+
+def read_inputs(
+    folder: Path, profiles_folder: Path | None = None, with_router: bool = True
+) -> Inputs:
     """Returns the inputs of a plan folder.
+
+    Args:
+        folder: with question.yaml.
+        profiles_folder: with the pools; by default one that lies near the folder.
+        with_router: read the trained router, and count classes as it infers them if the question
+            asks for that; without, classes are those of the scores.
 
     Raises:
         InputError: with every fault of every file at once.
     """
     faults: list[Fault] = []
     files = read_question(folder, faults)
+    if files is not None and with_router:
+        files = _with_router(files, folder, faults)
     found = find_profiles(folder, profiles_folder, faults)
     profiles = None
     if found is not None:
@@ -39,6 +57,65 @@ def read_inputs(folder: Path, profiles_folder: Path | None = None) -> Inputs:
     if faults:
         raise InputError(faults)
     return inputs
+
+
+def _with_router(files: QuestionFiles, folder: Path, faults: list[Fault]) -> QuestionFiles:
+    """Returns the question with its trained router, if there is one, and what that infers."""
+    path = folder / ROUTER_FILE
+    if is_there(path):
+        router = read_router(path, faults)
+        if router is None:
+            return files
+        hashes = {**files.hashes, ROUTER_FILE: router_hash(router)}
+        files = replace(files, router=router, hashes=hashes)
+    if files.question.router.classes == "declared":
+        return files
+    faults += _uninferable(files)
+    return files if faults else _as_inferred(files)
+
+
+def _uninferable(files: QuestionFiles) -> Iterator[Fault]:
+    """Yields why the classes of a question cannot be those that its router infers."""
+    router, where = files.router, "router.classes"
+    if router is None or router.bayes is None:
+        what = "inferred needs a router that has learned the classes from prompts"
+        yield Fault(files.name, where, what, "train it: rb router train DIR (prompts: names them)")
+        return
+    for cls in files.question.classes:
+        if cls.name not in router.class_names:
+            what = f"inferred, but the router has never seen {cls.name}"
+            yield Fault(files.name, where, what, "add prompts of it, and: rb router train DIR")
+        if cls.pools is not None or cls.not_pools:
+            at = f"classes.{cls.name}.{'not_pools' if cls.pools is None else 'pools'}"
+            what = "cannot be kept where the class is only inferred, and sometimes wrongly"
+            yield Fault(files.name, at, what, "declare the class, or allow every pool")
+
+
+def _as_inferred(files: QuestionFiles) -> QuestionFiles:
+    """Returns the question about the classes that requests are taken for.
+
+    What a trace or a schedule says of classes is what they truly are; what they are taken for is
+    drawn by the mix.
+    """
+    router, classes = files.router, files.question.classes
+    assert router is not None  # see _uninferable
+    at = [router.class_names.index(c.name) for c in classes]
+    confusion = router.confusion[np.ix_(at, at)]
+    confusion = confusion / confusion.sum(axis=1, keepdims=True)
+    rate_rps = np.array([c.rate_rps for c in classes])
+    inferred = InferredClasses(rate_rps, confusion)
+    taken_for = np.maximum(rate_rps @ confusion, LEAST_PART * rate_rps.sum()).tolist()
+    cached = (inferred.mixture @ np.array([c.cached_input_ratio for c in classes])).tolist()
+    changed = tuple(
+        c.model_copy(update={"rate_rps": rate, "cached_input_ratio": ratio})
+        for c, rate, ratio in zip(classes, taken_for, cached, strict=True)
+    )
+    return replace(
+        files,
+        question=files.question.model_copy(update={"classes": changed}),
+        trace=tuple(row.model_copy(update={"class_name": None}) for row in files.trace),
+        inferred=inferred,
+    )
 
 
 def scored_models(files: QuestionFiles) -> dict[str, set[str]]:

@@ -22,6 +22,7 @@ from planner.spec.plan import (
     LatencyFigure,
     Plan,
     Predicted,
+    QualityBasis,
     SimulatedFigure,
     ToMeasure,
 )
@@ -46,6 +47,7 @@ def _sections(plan: Plan, width: int) -> Iterator[RenderableType]:
         yield line("NOT COMPLETE: the search was interrupted, a better plan may exist.", "yellow")
     yield from _rent(plan)
     yield from _routes(plan, width)
+    yield from _quality_basis(plan.quality_basis)
     yield from _cost(plan)
     yield from _latency(plan)
     yield from _front(plan.front)
@@ -104,6 +106,35 @@ def _routes(plan: Plan, width: int) -> Iterator[RenderableType]:
         means = [quality(plan.predicted.class_quality.get(name)) for name in block]
         made.add_row("", "quality", *means, "", style="italic")
         yield made
+
+
+def _quality_basis(basis: QualityBasis | None) -> Iterator[RenderableType]:
+    """Yields what routers with more and less knowledge reach with this deployment."""
+    if basis is None:
+        return
+    yield heading("What the quality rests on")
+    made = table(["a router that knows"], ["quality", "95 % from", "to"], [""])
+    note = f"{'held out' if basis.held_out else 'as stated'}, {count(basis.n_prompts, 'prompt')}"
+    rows = [("the class", basis.by_class, note)]
+    if basis.per_prompt is not None:
+        rows.append(("the prompt, too", basis.per_prompt, _gain(basis)))
+    for known, estimate, text in rows:
+        figures = (quality(q) for q in (estimate.quality, estimate.low, estimate.high))
+        made.add_row("", known, *figures, text)
+    if basis.oracle is not None:
+        note = "luck: out of reach"
+        made.add_row(
+            "", "each score in advance", quality(basis.oracle), "", "", note, style="italic"
+        )
+    yield made
+    yield bullet(f"choosing by the prompt itself: {basis.why}")
+
+
+def _gain(basis: QualityBasis) -> str:
+    """Returns by how many points of quality knowing the prompt is better than the class alone."""
+    if basis.gain_low is None or basis.gain_high is None:
+        return ""
+    return f"{100 * basis.gain_low:+.2f} to {100 * basis.gain_high:+.2f} points"
 
 
 def _blocks(classes: Sequence[str], width: int) -> Iterator[list[str]]:

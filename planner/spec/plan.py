@@ -210,6 +210,29 @@ class Learned(Spec):
         return self
 
 
+class QualityEstimate(Spec):
+    """A mean score over the traffic, with its 95 % interval."""
+
+    quality: Ratio
+    low: Ratio
+    high: Ratio
+
+
+class QualityBasis(Spec):
+    """What the plan's quality rests on: what its router can know, and a reference that none can."""
+
+    by_class: QualityEstimate  # a router that knows the class alone, which is what the plan counts
+    held_out: bool  # judged on prompts without a say in the routes; False: class means as stated
+    n_prompts: Count
+    per_prompt: QualityEstimate | None = None  # at the same loads; None: no estimator may be used
+    gain_low: float | None = None  # 95 % interval of per_prompt over by_class, prompt by prompt
+    gain_high: float | None = None
+    why: Text  # why the per-prompt estimator is used, or is not
+    oracle: Ratio | None = None  # each prompt to its luckiest model: nobody can reach it
+    model_prices: dict[Name, NonNegative] = Field(default_factory=dict)
+    """Of a replica-second of each model in units of quality, for routing prompt by prompt."""
+
+
 class FrontPoint(Spec):
     """One deployment that nothing else on the front beats in every respect."""
 
@@ -248,6 +271,7 @@ class Plan(Spec):
     bound: Bound | None = None
     front: tuple[FrontPoint, ...]
     why: tuple[Text, ...]
+    quality_basis: QualityBasis | None = None
     measure_first: tuple[ToMeasure, ...] = ()
     learned: tuple[Learned, ...] = ()
     provenance: Provenance

@@ -14,11 +14,10 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["files", "space", "latency", "routing", "quality", "scheduling", "search"], 1),
     **dict.fromkeys(["arrivals", "steady", "parallel"], 1),
     **dict.fromkeys(
-        ["score", "workload", "case", "objectives", "explore", "settle", "choose", "certify"], 2
+        ["workload", "case", "money", "score", "objectives", "explore", "settle", "choose"], 2
     ),
-    **dict.fromkeys(
-        ["answer", "confirm", "why", "information", "exact", "simulate", "runtime", "profile"], 2
-    ),
+    **dict.fromkeys(["certify", "believed", "answer", "confirm", "why", "information"], 2),
+    **dict.fromkeys(["exact", "simulate", "runtime", "profile"], 2),
     **dict.fromkeys(["plan", "relax", "gate"], 3),
     **dict.fromkeys(["report", "export"], 4),
     **dict.fromkeys(["cli", "__main__"], 5),
@@ -26,8 +25,8 @@ FLOORS: dict[str, int] = {
 # The main path is cut into files that build on each other; each may import those before it.
 # The exact bounds come first: they know arrays only, and the exploration starts from them.
 MAIN_PATH = [
-    "exact", "workload", "case", "score", "simulate", "objectives", "explore", "settle", "choose",
-    "certify", "answer", "confirm", "why", "information", "relax", "plan",
+    "exact", "workload", "case", "money", "score", "simulate", "objectives", "explore", "settle",
+    "choose", "certify", "believed", "answer", "confirm", "why", "information", "relax", "plan",
 ]  # fmt: skip
 
 HEAVY = {"torch", "botorch", "gpytorch", "linear_operator"}
