@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from planner import __version__
-from planner.cli import check, diff, init, plan, profile, schema, simulate
+from planner.cli import check, diff, init, plan, profile, router, schema, simulate
 from planner.errors import ExitCode, InputError, PlannerError
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -31,6 +31,7 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="check")(check.check)
 app.command(name="diff")(diff.diff)
 app.add_typer(profile.app, name="profile")
+app.add_typer(router.app, name="router")
 app.command(name="schema")(schema.schema)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 NONE = "-"
 
 
@@ -10,6 +13,14 @@ def usd(value: float | None) -> str:
     if value is None:
         return NONE
     return f"${value:,.2f}" if abs(value) < 1000 else f"${value:,.0f}"
+
+
+def fine_usd(value: float | None) -> str:
+    """Returns a small amount in $: cents, and below a dollar three significant digits."""
+    if value is None or abs(value) >= 1 or value == 0:
+        return usd(value)
+    decimals = max(2, 2 - math.floor(math.log10(abs(value))))
+    return f"{'-' if value < 0 else ''}${abs(value):.{min(decimals, 9)}f}"
 
 
 def signed_usd(value: float) -> str:
@@ -48,6 +59,12 @@ def number(value: float | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Returns the first few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def count(n: float, singular: str, plural: str | None = None) -> str:

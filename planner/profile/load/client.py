@@ -12,34 +12,20 @@ measured: a request that is sent twice would have no latency of its own.
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import math
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from planner.profile.load.connections import Connections, reason
 from planner.profile.load.prompts import Ask
 from planner.profile.load.stream import Stream, message
-
-if TYPE_CHECKING:
-    import aiohttp
 
 Api = Literal["completions", "chat"]
 _PATHS: dict[Api, str] = {"completions": "/completions", "chat": "/chat/completions"}
 _REFUSALS = (400, 422)  # what servers answer to fields that they do not know
-_CONNECT_S = 10.0
-# asyncio puts the address where the system's words would be.
-_REASONS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset",
-    errno.EHOSTUNREACH: "no route to the host",
-    errno.ENETUNREACH: "network unreachable",
-    errno.ETIMEDOUT: "connection timed out",
-}
-# Below the 5 s after which uvicorn closes an idle connection: a request must not meet the closing.
-_KEEP_ALIVE_S = 2.0
 
 
 class Outcome(IntEnum):
@@ -129,11 +115,11 @@ class Client:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self.dialect = dialect or Dialect()
-        self._sessions: list[aiohttp.ClientSession] = []  # requests take the last one
+        self._connections = Connections(endpoint.address, endpoint.api_key)
 
     async def __aenter__(self) -> Client:
         """Returns the client, ready to send."""
-        self._open(reuse=True)
+        await self._connections.__aenter__()
         return self
 
     async def __aexit__(
@@ -143,13 +129,12 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         """Returns nothing; closes all connections."""
-        for session in self._sessions:
-            await session.close()
+        await self._connections.__aexit__(kind, error, trace)
 
     @property
     def reuses_connections(self) -> bool:
         """Returns whether requests share connections: until the server closes one unannounced."""
-        return len(self._sessions) <= 1
+        return self._connections.are_reused
 
     async def probe(self, ask: Ask) -> Answer:
         """Returns the answer to one request; remembers the fields that the server refused.
@@ -181,7 +166,10 @@ class Client:
         stream, status = Stream(), 0
         sent_s = loop.time()
         try:
-            async with asyncio.timeout(self.timeout_s), await self._post(body) as response:
+            async with (
+                asyncio.timeout(self.timeout_s),
+                await self._connections.post(body) as response,
+            ):
                 status = response.status
                 if status == 200:
                     async for data in response.content.iter_any():
@@ -198,47 +186,6 @@ class Client:
         except OSError as error:
             outcome, detail = Outcome.CONNECTION, reason(error)
         return Answer(outcome, sent_s, stream.first_s, loop.time(), 0, 0, status, detail)
-
-    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
-        """Returns the server's response to a body, with its status and nothing read yet.
-
-        Some servers close a connection that they said they would keep (llama.cpp, after a stream).
-        A request that meets this is sent again, and all later ones get connections of their own.
-        """
-        import aiohttp
-
-        session, address = self._sessions[-1], self.endpoint.address
-        try:
-            return await session.post(address, data=body)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            never_connected = isinstance(error, aiohttp.ClientConnectorError)
-            if never_connected or session is not self._sessions[0]:
-                raise
-        if self.reuses_connections:
-            self._open(reuse=False)
-        return await self._sessions[-1].post(address, data=body)
-
-    def _open(self, *, reuse: bool) -> None:
-        """Returns nothing; connections are from now on for several requests, or for one each."""
-        import aiohttp
-
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if self.endpoint.api_key:
-            headers["Authorization"] = f"Bearer {self.endpoint.api_key}"
-        connector = aiohttp.TCPConnector(
-            limit=0, force_close=not reuse, keepalive_timeout=_KEEP_ALIVE_S if reuse else None
-        )
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
-        self._sessions.append(
-            aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
-        )
-
-
-def reason(error: Exception) -> str:
-    """Returns why a connection failed, in words."""
-    known = _REASONS.get(getattr(error, "errno", None) or 0)
-    said = known or getattr(error, "strerror", None) or str(error)
-    return str(said) or type(error).__name__
 
 
 def _answer(stream: Stream, sent_s: float, end_s: float) -> Answer:

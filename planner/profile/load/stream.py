@@ -22,7 +22,7 @@ import re
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _TEXT = ("text", "content", "reasoning_content", "reasoning")
-_BROKEN = ("abort", "error")  # finish reasons of answers that the engine gave up
+BROKEN = ("abort", "error")  # finish reasons of answers that the engine gave up
 _LONGEST = 200  # characters of a server's message that are kept
 
 
@@ -81,17 +81,17 @@ class Stream:
         """Returns nothing; takes the end of the stream, and says in `error` if it is too early."""
         for payload in self._parser.close():
             self._take(payload, now_s)
-        reason = _choice(_object(self._tail)).get("finish_reason")
+        reason = first_choice(json_object(self._tail)).get("finish_reason")
         if self.error:
             return
-        if reason in _BROKEN:
+        if reason in BROKEN:
             self.error = f"the engine gave up: finish_reason {reason}"
         elif not (self._is_done or reason):
             self.error = "the stream ended without [DONE] and without a finish_reason"
 
     def counts(self) -> tuple[int, int] | None:
         """Returns the prompt and answer tokens that the server counted, None where it did not."""
-        usage = _object(self._usage).get("usage")
+        usage = json_object(self._usage).get("usage")
         if not isinstance(usage, dict):
             return None
         n_input, n_output = usage.get("prompt_tokens"), usage.get("completion_tokens")
@@ -104,7 +104,7 @@ class Stream:
         if payload == b"[DONE]":
             self._is_done = True
             return
-        if math.isnan(self.first_s) and _has_text(_object(payload)):
+        if math.isnan(self.first_s) and _has_text(json_object(payload)):
             self.first_s = now_s
         if _USAGE.search(payload):
             self._usage = payload
@@ -112,9 +112,9 @@ class Stream:
             self.last_s = now_s
             self._tail = payload
         elif not self.error:
-            self.error = _fault(payload)
+            self.error = event_fault(payload)
         if b'"error"' in payload and not self.error:
-            self.error = _fault(payload)
+            self.error = event_fault(payload)
 
 
 def message(text: str) -> str:
@@ -130,9 +130,9 @@ def message(text: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 
 
-def _fault(payload: bytes) -> str:
+def event_fault(payload: bytes) -> str:
     """Returns what an event says went wrong, empty when it says nothing of that kind."""
-    value = _object(payload)
+    value = json_object(payload)
     if not value:
         return f"not a JSON object: {message(payload.decode('utf-8', 'replace'))}"
     if value.get("error") or value.get("object") == "error":
@@ -140,7 +140,7 @@ def _fault(payload: bytes) -> str:
     return ""
 
 
-def _object(payload: bytes) -> dict[str, object]:
+def json_object(payload: bytes) -> dict[str, object]:
     """Returns the JSON object of a payload, an empty one when it is none."""
     try:
         value = json.loads(payload)
@@ -149,7 +149,7 @@ def _object(payload: bytes) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _choice(chunk: dict[str, object]) -> dict[str, object]:
+def first_choice(chunk: dict[str, object]) -> dict[str, object]:
     """Returns the first choice of a chunk, empty when it has none."""
     choices = chunk.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
@@ -158,7 +158,7 @@ def _choice(chunk: dict[str, object]) -> dict[str, object]:
 
 def _has_text(chunk: dict[str, object]) -> bool:
     """Returns whether a chunk brings text, as an answer or as reasoning before it."""
-    choice = _choice(chunk)
+    choice = first_choice(chunk)
     delta = choice.get("delta")
     parts = delta if isinstance(delta, dict) else choice
     return any(parts.get(key) for key in _TEXT)

@@ -1,0 +1,84 @@
+"""`rb router eval DIR`: what the router is worth on prompts that were held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
+from planner.cli.router_options import Seed, read_scored
+from planner.errors import ExitCode, Fault, InputError
+
+if TYPE_CHECKING:
+    from planner.spec.router import Router
+
+
+def eval_(
+    folder: PlanFolder,
+    profiles: ProfilesFolder = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judges the router on prompts that it never saw.
+
+    Quality against cost with intervals, the gap closed against mixing single models, calibration,
+    lengths, what more labels would buy, which classes deserve splitting.
+
+    Exit 1: router.npz was trained on other data than today's, or ships per-prompt terms that may
+    be worse than class means.
+
+    Example: rb router eval plans/mine
+    """
+    from planner.files.write import canonical_json
+    from planner.quality.evaluate import evaluate
+    from planner.quality.gate import run_gate
+    from planner.quality.train import cross_fit, data_sha256
+    from planner.report.console import make_console
+    from planner.report.router_eval import Judged, judged_data, render_judged
+
+    priced = read_scored(folder, profiles).priced
+    router = _router_there(folder)
+    scores, usd = priced.scores, priced.usd_per_token
+    crossfit = cross_fit(scores, seed)
+    price = usd[scores.class_code]
+    gate = run_gate(
+        crossfit, scores, price * scores.output_tokens, price * crossfit.output_tokens, seed
+    )
+    found = evaluate(scores, crossfit, gate, usd, others=priced.left_out_score, seed=seed)
+    fresh = router is not None and router.provenance.data_sha256 == data_sha256(scores)
+    judged = Judged(
+        found,
+        "missing" if router is None else "fits" if fresh else "stale",
+        gate.passed if router is None else router.contrast is not None,
+        priced.left_out,
+    )
+    if json:
+        typer.echo(canonical_json(judged_data(judged)), nl=False)
+    elif not quiet:
+        render_judged(judged, make_console())
+    if judged.wanting:
+        for sentence in judged.wanting if quiet or json else ():
+            typer.echo(sentence, err=True)
+        raise typer.Exit(int(ExitCode.FOUND_WANTING))
+
+
+def _router_there(folder: Path) -> Router | None:
+    """Returns the trained router of a folder; None where there is none.
+
+    Raises:
+        InputError: there is one, and it is damaged.
+    """
+    from planner.files.router import ROUTER_FILE, read_router
+    from planner.files.text import is_there
+
+    path = folder / ROUTER_FILE
+    if not is_there(path):
+        return None
+    faults: list[Fault] = []
+    router = read_router(path, faults)
+    if router is None:
+        raise InputError(faults)
+    return router

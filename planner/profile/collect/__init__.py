@@ -1,0 +1,1 @@
+"""Collecting scores: prompts through the team's own models, answers kept, graded, agreed upon."""

@@ -1,0 +1,29 @@
+"""Where models are served (endpoints.yaml): addresses, and names of keys, never the keys."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from planner.spec.base import Spec, Text
+
+_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[^\s#]*)?")
+
+
+class Server(Spec):
+    """One OpenAI-compatible server of a pool or a model."""
+
+    url: Text
+    served_model_name: Text | None = None  # default: the name of the pool or the model
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+
+    @model_validator(mode="after")
+    def _is_an_address_without_secrets(self) -> Server:
+        # About the whole entry, so that no message repeats what may be a password.
+        if "@" in self.url or "?" in self.url:
+            raise ValueError("url must hold no user, password or query: name api_key_env instead")
+        if not _URL.fullmatch(self.url):
+            raise ValueError("url must be an address such as http://localhost:8000")
+        return self
