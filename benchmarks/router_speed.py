@@ -12,8 +12,6 @@ text, features, class, qualities, lengths and the choice of a model by price.
 from __future__ import annotations
 
 import argparse
-import json
-import resource
 import subprocess
 import sys
 import time
@@ -148,9 +146,9 @@ def print_speed(router: Router) -> bool:
 def print_import() -> None:
     """Prints wall time and memory of fresh processes: Python, numpy, the modules of the router."""
     code = (
-        "import json, resource, time; start = time.perf_counter(); {}; "
-        "print(json.dumps([time.perf_counter() - start, "
-        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"
+        "import time; start = time.perf_counter(); {}; took = time.perf_counter() - start; "
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status')); "
+        "print(took, int(status['VmHWM'].split()[0]) / 1024)"
     )
     print("\nimport                     wall s     RSS MiB")
     imports = {
@@ -160,16 +158,24 @@ def print_import() -> None:
     }
     for name, statement in imports.items():
         runs = [
-            json.loads(subprocess.check_output([sys.executable, "-c", code.format(statement)]))
+            subprocess.check_output([sys.executable, "-c", code.format(statement)]).split()
             for _ in range(5)
         ]
-        print(f"{name:26}{min(r[0] for r in runs):7.3f}{min(r[1] for r in runs):12.1f}")
+        print(
+            f"{name:26}{min(float(r[0]) for r in runs):7.3f}{min(float(r[1]) for r in runs):12.1f}"
+        )
+
+
+def peak_mib() -> float:
+    """Returns the most memory that this process has had, in MiB (Linux)."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
 def train() -> None:
     """Prints time and memory of training; run in a process of its own."""
     scores = make_world(N_TRAINED)
-    before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before_mib = peak_mib()
     start = time.perf_counter()
     x = surface(scores.text or ())
     marks = [("features", time.perf_counter())]
@@ -186,8 +192,7 @@ def train() -> None:
     for name, end in marks:
         print(f"{name:32}{end - start:8.2f} s")
         start = end
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak RSS {peak_mib:.0f} MiB, of which {before_mib:.0f} before training")
+    print(f"peak RSS {peak_mib():.0f} MiB, of which {before_mib:.0f} before training")
 
 
 def main() -> None:

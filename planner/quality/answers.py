@@ -88,10 +88,8 @@ def fit_answer_lengths(
     n_models, n_features = output_tokens.shape[1], features.shape[1]
     centre, scale = scaling(features)
     level, fleet_level = np.empty((n_classes, n_models)), np.empty(n_models)
-    slope, fleet_slope = (
-        np.empty((n_features, n_classes, n_models)),
-        np.empty((n_features, n_models)),
-    )
+    slope = np.empty((n_features, n_classes, n_models))
+    fleet_slope = np.empty((n_features, n_models))
     x = scaled(features, centre, scale)
     for models in _equal_columns(known):
         rows = known[:, models[0]]

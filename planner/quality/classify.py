@@ -30,7 +30,7 @@ _LARGEST_CELLS = 1 << 20  # float32: 4 MiB
 _SMOOTHING = (0.03, 0.1, 0.3, 1.0, 3.0)
 _TEMPERATURES = np.geomspace(0.1, 100.0, 31)
 _MODERATE = (0.3, 1.0)  # smoothing and temperature where nothing can be held out
-_N_TUNED = 4000  # held-out texts that are enough to choose two numbers by
+_FEWEST_TUNED, _MOST_TUNED = 1000, 4000  # held-out texts, enough to choose two numbers by
 
 
 def posterior(
@@ -148,7 +148,8 @@ def _tuned(
     names = np.unique(fold)
     if names.size < 2:
         return _MODERATE
-    tuned = np.unique(np.linspace(0, fold.size - 1, min(fold.size, _N_TUNED)).astype(np.int64))
+    n_tuned = min(fold.size, max(_FEWEST_TUNED, _MOST_TUNED * 16 // counts.shape[1]), _MOST_TUNED)
+    tuned = np.arange(n_tuned) * fold.size // n_tuned
     loss = np.zeros((len(_SMOOTHING), _TEMPERATURES.size))
     for name in names:
         texts = tuned[fold[tuned] == name]
@@ -178,7 +179,7 @@ def _support(
     log_likelihood: Float32Array, bucket: npt.NDArray[np.integer], first: IntArray
 ) -> FloatArray:
     """Returns S_nc / sqrt(K_n) of texts whose buckets begin at `first`, (n, C)."""
-    summed = np.add.reduceat(log_likelihood.take(bucket, axis=0), first[:-1], dtype=np.float64)
+    summed = np.add.reduceat(log_likelihood.take(bucket, axis=0), first[:-1])
     support: FloatArray = summed / np.sqrt(first[1:] - first[:-1])[:, None]
     return support
 

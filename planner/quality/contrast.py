@@ -41,10 +41,7 @@ def class_residual(
         - class_sums(part, cell, int(cell.max()) + 1)[cell]
         for part in (value, scored.astype(np.float64))
     )
-    with np.errstate(invalid="ignore"):
-        return np.where(
-            scored & (count > 0), value - total / np.where(count > 0, count, np.nan), np.nan
-        )
+    return score - np.where(count > 0.0, total, np.nan) / np.maximum(count, 1.0)
 
 
 def fit_contrast(features: FloatArray, residual: FloatArray, group: IntArray) -> Contrast:

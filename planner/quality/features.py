@@ -40,7 +40,7 @@ _COUNTED_KINDS = (  # UPPER up to LINE, in their order
     "colons",
     "lines",
 )
-_VOCABULARIES = {
+_VOCABULARIES = {  # English; prompts in other languages have none of these words
     "question_words": "what which who whom whose when where why how",
     "task_words": "write find solve compute calculate determine evaluate prove explain describe "
     "summarize translate list give choose select complete implement return answer",

@@ -59,24 +59,15 @@ def fit_ridge(x: FloatArray, y: FloatArray, group: IntArray, levels: Levels | No
         nothing = np.zeros((x.shape[1], y.shape[1]))
         left_out = np.broadcast_to(common, y.shape).copy()
         return Ridge(nothing, level, common, left_out, np.full(y.shape[1], np.inf))
-    left_x, left_y = maker.remove(x), maker.remove(y)
-    value, vector = np.linalg.eigh(x.T @ left_x)
-    turned, moment = left_x @ vector, vector.T @ (x.T @ left_y)
+    path = _Path(x, y, blocks, maker)
     tried = PENALTIES_PER_ROW * x.shape[0]
-    error = np.stack(
-        [
-            (_left_out_residual(left_y, turned, moment, value + p, blocks, maker) ** 2).sum(axis=0)
-            for p in tried
-        ]
-    )
+    error = np.stack([(path.left_out_residual(p) ** 2).sum(axis=0) for p in tried])
     penalty = tried[error.argmin(axis=0)]
-    slope, left_out = np.empty_like(moment), np.empty_like(y)
+    slope, left_out = np.empty((x.shape[1], y.shape[1])), np.empty_like(y)
     for p in np.unique(penalty):
-        k = np.flatnonzero(penalty == p)
-        slope[:, k] = vector @ (moment[:, k] / (value + p)[:, None])
-        left_out[:, k] = y[:, k] - _left_out_residual(
-            left_y[:, k], turned, moment[:, k], value + p, blocks, maker
-        )
+        chosen = penalty == p
+        slope[:, chosen] = path.slope(p)[:, chosen]
+        left_out[:, chosen] = (y - path.left_out_residual(p))[:, chosen]
     common, level = maker.levels(y - x @ slope)
     return Ridge(slope, level, common, left_out, penalty)
 
@@ -86,33 +77,37 @@ def class_sums(value: FloatArray, code: IntArray, n_classes: int) -> FloatArray:
     return np.stack([np.bincount(code, column, n_classes) for column in value.T], axis=1)
 
 
-def _left_out_residual(
-    left_y: FloatArray,
-    turned: FloatArray,
-    moment: FloatArray,
-    stretched: FloatArray,
-    blocks: list[IntArray],
-    maker: _LevelRemover,
-) -> FloatArray:
-    """Returns the residuals (n, K) of fits without each row's group, at one penalty.
+class _Path:
+    """The fits at all penalties: what does not depend on the penalty is made once."""
 
-    Args:
-        left_y: My, (n, K).
-        turned: MX in the eigenvectors of X'MX, (n, F).
-        moment: X'My in the same, (F, K).
-        stretched: the eigenvalues plus the penalty, (F,).
-        blocks: the rows of the groups, (G, s) for every size s.
-        maker: M.
-    """
-    residual = left_y - turned @ (moment / stretched[:, None])
-    for rows in blocks:
-        of_rows = turned[rows]
-        left = maker.block(rows) - (of_rows / stretched) @ of_rows.transpose(0, 2, 1)
-        if rows.shape[1] == 1:
-            residual[rows] /= left
-        else:
-            residual[rows] = np.linalg.solve(left, residual[rows])
-    return residual
+    def __init__(
+        self, x: FloatArray, y: FloatArray, blocks: list[IntArray], maker: _LevelRemover
+    ) -> None:
+        left_x, self._left_y = maker.remove(x), maker.remove(y)
+        self._value, self._vector = np.linalg.eigh(x.T @ left_x)
+        self._turned = left_x @ self._vector
+        self._moment = self._vector.T @ (x.T @ self._left_y)
+        self._square = self._turned**2
+        self._blocks = [(rows, maker.block(rows)) for rows in blocks]
+
+    def slope(self, penalty: float) -> FloatArray:
+        """Returns the slopes, (F, K)."""
+        slope: FloatArray = self._vector @ (self._moment / (self._value + penalty)[:, None])
+        return slope
+
+    def left_out_residual(self, penalty: float) -> FloatArray:
+        """Returns the residuals (n, K) of fits without each row's group."""
+        stretched = self._value + penalty
+        residual: FloatArray = self._left_y - self._turned @ (self._moment / stretched[:, None])
+        leverage = self._square @ (1.0 / stretched)
+        for rows, own in self._blocks:
+            if rows.shape[1] == 1:
+                residual[rows[:, 0]] /= (own[:, 0, 0] - leverage[rows[:, 0]])[:, None]
+            else:
+                turned = self._turned[rows]
+                left = own - (turned / stretched) @ turned.transpose(0, 2, 1)
+                residual[rows] = np.linalg.solve(left, residual[rows])
+        return residual
 
 
 class _LevelRemover:

@@ -9,7 +9,7 @@ Notation
     b_i   byte i, 0 between words
     P     odd 64-bit multiplier, Q its inverse; all sums and products modulo 2^64
     h     hash of the word from s up to e: mixed(Q^s sum_{i=s}^{e-1} b_i P^i), the same wherever it
-          stands; mixed() spreads every bit of a sum over all bits of the hash
+          stands; mixed() makes the upper half of the hash depend on every bit of the sum
 """
 
 from __future__ import annotations

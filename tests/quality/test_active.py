@@ -79,6 +79,11 @@ def test_a_choice_that_is_clear_gets_nothing_while_another_is_open() -> None:
     assert found.n_labels[0].sum() == 0 and found.n_labels[1].sum() == 200
 
 
+def test_equal_doubts_share_the_labels() -> None:
+    n_labels = allocate(beliefs([[0.6, 0.58], [0.6, 0.58]]), 256).n_labels
+    assert abs(n_labels[0].sum() - n_labels[1].sum()) <= 16
+
+
 def test_traffic_decides_between_equal_doubts() -> None:
     found = allocate(beliefs([[0.6, 0.58], [0.6, 0.58]], weight=[0.9, 0.1]), 60)
     assert found.n_labels[0].sum() > 3 * found.n_labels[1].sum()
@@ -111,6 +116,9 @@ def test_where_nothing_is_open_the_stated_quality_is_narrowed() -> None:
     assert found.n_labels[0, 0] > found.n_labels[1, 0] > 0
     assert found.sd_after < found.sd_before
     part = np.array([0.55, 0.45]) ** 2
+    ways = np.stack([np.arange(81), 80 - np.arange(81)])  # no other way narrows it more
+    narrowed = part @ learned(np.full((2, 1), 0.02**2), np.full((2, 1), 0.09), ways)
+    assert found.sd_after == pytest.approx(np.sqrt(narrowed.min()), rel=1e-9)
     assert found.sd_before == pytest.approx(0.02 * np.sqrt(part.sum()))
     after = learned(np.full(2, 0.02**2), np.full(2, 0.09), found.n_labels[:, 0])
     assert found.sd_after == pytest.approx(np.sqrt((part * after).sum()))

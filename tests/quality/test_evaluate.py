@@ -8,7 +8,6 @@ import pytest
 from planner.quality.curve import Outcome
 from planner.quality.evaluate import Evaluation, difficulty_known, evaluate
 from planner.quality.features import FEATURE_NAMES, surface
-from planner.quality.folds import fold_of
 from planner.quality.gate import run_gate
 from planner.quality.labels import class_labels
 from planner.quality.scores import Scores, make_scores
@@ -43,10 +42,7 @@ def made(n_prompts: int, seed: int = 0, with_text: bool = True) -> tuple[Scores,
 
 def evaluated(scores: Scores, others: np.ndarray | None = None) -> Evaluation:
     crossfit = cross_fit(scores)
-    price = USD[scores.class_code]
-    gate = run_gate(
-        crossfit, scores, price * scores.output_tokens, price * crossfit.output_tokens, 0
-    )
+    gate = run_gate(scores, USD[scores.class_code], lambda k: cross_fit(scores, k))
     return evaluate(scores, crossfit, gate, USD, others=others)
 
 
@@ -179,12 +175,10 @@ def two_faced(n_prompts: int, seed: int, reach: float) -> Scores:
 
 
 def splits_of(scores: Scores):
-    fold = fold_of(scores)
-    quality = np.stack([scores.score[fold != f].mean(axis=0) for f in range(5)])[fold]
     cost = np.tile([1.0, 10.0], (scores.n_prompts, 1))
     outcome = Outcome(scores.score, cost, np.ones(scores.n_prompts))
     assert scores.text is not None
-    return class_splits(scores, surface(scores.text), fold, quality, cost, outcome)
+    return class_splits(scores, surface(scores.text), cost, outcome)
 
 
 def test_a_class_of_two_kinds_is_found_and_cut_where_they_differ():

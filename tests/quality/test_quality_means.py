@@ -74,7 +74,8 @@ def test_lengths_are_those_of_a_plain_loop_over_the_rows() -> None:
 
 
 def test_scores_of_many_prompts_are_near_those_of_a_plain_loop_and_inside_their_interval() -> None:
-    rows = prompt_rows()
+    whole = [prompt for prompt in range(60) if sum(r[2] == prompt for r in prompt_rows()) == 2]
+    rows = [r for r in prompt_rows() if r[2] in whole]  # with gaps, plain means are unfair
     many = [(c, m, p + 60 * k, s, i, o) for k in range(50) for c, m, p, s, i, o in rows]
     for repeats, close in ((rows, 0.03), (many, 0.002)):
         for (cls, model), mean in class_models(files_of(repeats)).items():

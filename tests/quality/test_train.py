@@ -198,7 +198,10 @@ def test_a_model_that_answered_one_prompt_does_no_harm():
     assert (router.class_tokens > 0).all()
 
 
-@pytest.mark.parametrize(("n_prompts", "n_classes", "n_models"), [(100, 1, 2), (600, 200, 40)])
+@pytest.mark.parametrize(
+    ("n_prompts", "n_classes", "n_models"),
+    [(100, 1, 2), (300, 40, 10), pytest.param(600, 200, 40, marks=pytest.mark.slow)],
+)
 def test_many_and_few_of_everything_with_gaps(n_prompts, n_classes, n_models):
     random = np.random.default_rng(0)
     score = random.random((n_prompts, n_models)).round()

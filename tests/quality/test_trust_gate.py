@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from planner.quality.curve import Interval
+from planner.quality.curve import Interval, interval_of, resamples_of, yardstick_of
 from planner.quality.gate import MIN_PROMPTS, filled, judge, paired_gain, run_gate
 from planner.quality.scores import make_scores
 
@@ -23,13 +23,30 @@ def made(n_prompts: int, seed: int, slope: float = 0.0):
     return class_code, feature, truth, score
 
 
-def gate_on(score, class_code, prompt_quality, seed=0):
-    scores = make_scores(("a", "b"), ("s", "m", "l"), class_code, score)
-    crossfit = SimpleNamespace(
-        class_quality=MEANS[class_code], prompt_quality=prompt_quality, fold=None
+def believing(class_quality, prompt_quality):
+    """Estimates, with answers of one predicted token."""
+    tokens = np.ones(class_quality.shape)
+    return SimpleNamespace(
+        class_quality=class_quality,
+        prompt_quality=prompt_quality,
+        output_tokens=tokens,
+        fold=None,
     )
-    cost = np.tile(COST, (len(score), 1))
-    return run_gate(crossfit, scores, np.where(np.isnan(score), np.nan, cost), cost, seed)
+
+
+def gate_on(score, class_code, *prompt_quality, seed=0):
+    """The gate's verdict, on one estimate for each way of dealing the prompts, the last again."""
+    scores = make_scores(("a", "b"), ("s", "m", "l"), class_code, score)
+    dealings = [believing(MEANS[class_code], quality) for quality in prompt_quality]
+    price = np.tile(COST, (len(score), 1))
+    return run_gate(scores, price, lambda k: dealings[min(k, len(dealings) - 1)], seed)
+
+
+def gain_of(first, second, score, cost, fold=None, seed=0):
+    """The interval of the gain of one estimate over another, in points."""
+    resamples = resamples_of(np.arange(len(score)), 200, seed)
+    yardstick = yardstick_of(filled(score, cost, second, cost), resamples, fold)
+    return interval_of(100.0 * paired_gain(first, second, cost, yardstick))
 
 
 def test_a_real_signal_opens_the_gate():
@@ -67,8 +84,7 @@ def test_luck_passes_in_at_most_one_case_of_twenty():
         class_code, _, _, score = made(300, 1000 + seed)
         random = np.random.default_rng(seed)
         first, second = MEANS[class_code] + random.normal(0, 0.1, (2, *score.shape))
-        outcome = filled(score, cost, first, cost)
-        gain, _ = paired_gain(first, second, cost, outcome, np.arange(300), None, seed, 200)
+        gain = gain_of(first, second, score, cost, seed=seed)
         n_above += gain.low > 0.0
         n_below += gain.high < 0.0
     assert n_above <= 0.05 * n_sets
@@ -86,12 +102,22 @@ def test_noise_on_cross_fitted_means_is_no_gain():
         score = (random.random((300, 3)) < MEANS[1]).astype(float)
         quality = np.stack([score[fold != f].mean(axis=0) for f in range(5)])[fold]
         noise = quality + random.normal(0, 0.03, score.shape)
-        outcome = filled(score, cost, quality, cost)
-        gain, _ = paired_gain(noise, quality, cost, outcome, np.arange(300), fold, seed, 200)
+        gain = gain_of(noise, quality, score, cost, fold, seed)
         gains.append(gain.value)
         n_above += gain.low > 0.0
     assert n_above <= 5
     assert np.mean(gains) < 0.1
+
+
+def test_a_gain_that_depends_on_how_prompts_were_dealt_is_not_believed():
+    class_code, _, truth, score = made(1500, 1, slope=0.25)
+    once = gate_on(score, class_code, truth)
+    again = gate_on(score, class_code, truth, truth + 0.0)
+    assert once.passed and once == again
+    harmful = MEANS[class_code] - 2.0 * (truth - MEANS[class_code])
+    moody = gate_on(score, class_code, truth, harmful)
+    assert not moody.passed
+    assert moody.gain < once.gain
 
 
 def test_few_prompts_keep_it_shut_whatever_they_say():
@@ -109,10 +135,8 @@ def test_duplicates_are_no_further_prompts():
         ("a", "b"), ("s", "m", "l"), class_code[twice], score[twice], text=[f"p{i}" for i in twice]
     )
     cost = np.tile(COST, (1200, 1))
-    crossfit = SimpleNamespace(
-        class_quality=MEANS[class_code[twice]], prompt_quality=truth[twice], fold=None
-    )
-    doubled = run_gate(crossfit, scores, cost, cost, 0)
+    found = believing(MEANS[class_code[twice]], truth[twice])
+    doubled = run_gate(scores, cost, lambda _: found)
     once = gate_on(score, class_code, truth)
     assert doubled.n_prompts == 600 and not doubled.passed
     assert doubled.gain == pytest.approx(once.gain, abs=1e-3)
@@ -123,7 +147,7 @@ def test_duplicates_are_no_further_prompts():
 def test_what_was_not_scored_is_no_gain():
     class_code, feature, _, score = made(1200, 6)
     wild = MEANS[class_code] + 0.3 * feature * np.array([-1.0, 0.0, 1.0])
-    blank = np.where(np.random.default_rng(0).random(score.shape) < 0.99, np.nan, score)
+    blank = np.where([False, True, True], np.nan, score)
     result = gate_on(blank, class_code, wild)
     assert result.gain < 0.0 and not result.passed
     outcome = filled(blank, np.where(np.isnan(blank), np.nan, 2.0), MEANS[class_code], COST + wild)
@@ -140,9 +164,11 @@ def test_nothing_to_judge_is_said():
     score[:, 0] = 1.0
     one_model = gate_on(score, class_code, truth)
     assert not one_model.passed and "nothing to route" in one_model.why
+    few_labels = gate_on(score[:500], class_code[:500], truth[:500])
+    assert not few_labels.passed and "no class has 300 scored prompts" in few_labels.why
 
 
 def test_the_same_seed_says_the_same():
     class_code, _, truth, score = made(1100, 8, slope=0.1)
-    assert gate_on(score, class_code, truth, 5) == gate_on(score, class_code, truth, 5)
-    assert gate_on(score, class_code, truth, 5) != gate_on(score, class_code, truth, 6)
+    assert gate_on(score, class_code, truth, seed=5) == gate_on(score, class_code, truth, seed=5)
+    assert gate_on(score, class_code, truth, seed=5) != gate_on(score, class_code, truth, seed=6)
