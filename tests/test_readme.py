@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from router_folder import write_router_folder
 
 from planner.cli.app import app, run
 
@@ -15,11 +16,18 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
 
+COMMANDS = [[str(command.name)] for command in app.registered_commands] + [
+    [str(group.name), str(c.name or getattr(c.callback, "__name__", "")).strip("_")]
+    for group in app.registered_groups
+    for c in group.typer_instance.registered_commands
+]
+
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("plans/a100", "profiles"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    write_router_folder(tmp_path / "plans" / "support", signals=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     return tmp_path
@@ -56,12 +64,9 @@ def test_the_example_is_there() -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    names = [command.name for command in app.registered_commands]
-    names += [f"profile {c.name or c.callback.__name__}" for g in app.registered_groups
-              for c in g.typer_instance.registered_commands]  # fmt: skip
-    assert len(names) >= 7
-    for name in names:
-        assert f"`rb {name}" in README, name
+    assert len(COMMANDS) >= 15
+    for words in COMMANDS:
+        assert f"`rb {' '.join(words)}" in README, words
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
@@ -72,13 +77,6 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
 
 
 def test_every_command_has_an_example_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [[str(command.name)] for command in app.registered_commands]
-    names += [
-        ["profile", str(c.name or getattr(c.callback, "__name__", "")).strip("_")]
-        for group in app.registered_groups
-        for c in group.typer_instance.registered_commands
-    ]
-    assert len(names) >= 10
-    for name in names:
+    for name in COMMANDS:
         assert run([*name, "--help"]) == 0
         assert "Example: rb " in " ".join(capsys.readouterr().out.split()), name

@@ -114,7 +114,7 @@ def _quality_basis(basis: QualityBasis | None) -> Iterator[RenderableType]:
         return
     yield heading("What the quality rests on")
     made = table(["a router that knows"], ["quality", "95 % from", "to"], [""])
-    note = f"{'held out' if basis.held_out else 'as stated'}, {count(basis.n_prompts, 'prompt')}"
+    note = f"{'held out' if basis.held_out else 'as stated'}, {basis.n_prompts:,} prompts"
     rows = [("the class", basis.by_class, note)]
     if basis.per_prompt is not None:
         rows.append(("the prompt, too", basis.per_prompt, _gain(basis)))
