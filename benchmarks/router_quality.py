@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,8 @@ def held_out(data: DataSet) -> HeldOut:
     scores, cost = data.scores.take(order), data.cost[order]
     outcome = Outcome(scores.score, cost, np.ones(order.size))
     believed = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    return HeldOut(data, scores, cost, *believed, yardstick_of(outcome, resamples_of(scores.group)))
+    yardstick = yardstick_of(outcome, resamples_of(scores.group), fold[order])
+    return HeldOut(data, scores, cost, *believed, yardstick)
 
 
 def _believed(data: DataSet, rows: BoolArray) -> tuple[FloatArray, ...]:
@@ -314,10 +316,8 @@ def earned(data: DataSet) -> Iterator[Row]:
     if data.tested is not None:
         return
     if data.scores.text is not None:
-        found = cross_fit(data.scores)
         price = data.usd_per_token[data.scores.class_code]
-        cost_hat = price * found.output_tokens
-        gate = run_gate(found, data.scores, data.cost, cost_hat, 0)
+        gate = run_gate(data.scores, price, partial(cross_fit, data.scores))
         gap = Interval(gate.gap_gain, gate.gap_gain_low, gate.gap_gain_high)
         is_met = gate.passed or None
         yield Row("stretch: per-prompt terms, gap", data.name, shown(gap, 4), "low > 0", is_met)

@@ -88,6 +88,7 @@ def _zeroeval(folder: Path) -> Iterator[DataSet]:
     prompts = pd.read_json(folder / "prompts.jsonl", lines=True).set_index("prompt_id")
     correct = rows.pivot_table(index="prompt_id", columns="model", values="correct")
     tokens = rows.pivot_table(index="prompt_id", columns="model", values="output_tokens")
+    silent = rows.pivot_table(index="prompt_id", columns="model", values="no_answer")
     for name, ladder in LADDERS.items():
         models = list(ladder)
         ids = correct.index[correct[models].notna().all(axis=1)]
@@ -105,6 +106,7 @@ def _zeroeval(folder: Path) -> Iterator[DataSet]:
                 output_tokens=tokens.loc[ids, models].to_numpy(np.float64),
                 input_tokens=prompts.loc[ids, "full_prompt_tokens_cl100k"].to_numpy(np.float64),
                 text=list(prompts.loc[ids, "question"]),
+                signals={"answered": 1.0 - silent.loc[ids, models].to_numpy(np.float64)},
                 prompt_ids=list(ids),
             ),
             np.array(list(ladder.values())),

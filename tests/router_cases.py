@@ -9,14 +9,15 @@ rare    10 prompts: too few for anything
 from __future__ import annotations
 
 from functools import cache
+from unittest.mock import patch
 
 import numpy as np
 
 from planner.quality.scores import Scores, make_scores
 from planner.quality.train import train_router
-from planner.spec.router import Router, Rule
+from planner.spec.router import GateResult, Router, Rule
 
-SIZES = {"sum": 800, "talk": 400, "some": 100, "rare": 10}
+SIZES = {"sum": 400, "talk": 300, "some": 100, "rare": 10}
 CLASSES, MODELS = tuple(SIZES), ("small", "big")
 QUALITY = {"talk": (0.7, 0.75), "some": (0.4, 0.8), "rare": (0.1, 0.2)}
 TOKENS = {
@@ -31,17 +32,18 @@ RULES = (
     Rule("some", "pattern", r"\bsonnet\b"),
     Rule("sum", "system_prompt", "calculator"),
 )
+PASSED = GateResult(True, 8.0, 7.0, 9.0, 0.5, 0.4, 0.6, 1000, 1000, "made to pass")
 _WORDS = {
-    "talk": "hello friend weather coffee weekend music garden holiday movie dinner".split(),
-    "some": "poem verse rhyme stanza metre ballad elegy muse lyric ode".split(),
-    "rare": "statute clause tort plaintiff appeal verdict counsel lien deed bail".split(),
+    "talk": "hello friend weather coffee weekend music garden holiday movie dinner",
+    "some": "poem verse rhyme stanza metre ballad elegy muse lyric ode",
+    "rare": "statute clause tort plaintiff appeal verdict counsel lien deed bail",
 }
 
 
 def made_text(random: np.random.Generator, class_name: str) -> tuple[str, int]:
     """A prompt of a class, and how many terms its sum has (0: it is none)."""
     if class_name != "sum":
-        return " ".join(random.choice(_WORDS[class_name], 12)) + ".", 0
+        return " ".join(random.choice(_WORDS[class_name].split(), 12)) + ".", 0
     n_terms = int(random.integers(2, 30))
     return f"Add {' + '.join(str(x) for x in random.integers(1, 999, n_terms))} up.", n_terms
 
@@ -64,5 +66,6 @@ def made_scores(seed: int = 0, sizes: dict[str, int] = SIZES) -> Scores:
 
 @cache
 def made_router() -> Router:
-    """A router that has earned its per-prompt terms, with rules; trained once per process."""
-    return train_router(made_scores(), USD_PER_TOKEN, rules=RULES)
+    """A router with rules and per-prompt terms, trained once per process; its gate is made up."""
+    with patch("planner.quality.train.run_gate", return_value=PASSED):
+        return train_router(made_scores(), USD_PER_TOKEN, rules=RULES)

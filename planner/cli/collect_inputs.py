@@ -42,7 +42,9 @@ class Asked:
     @property
     def kind(self) -> Kind | None:
         """Returns the grader as a pure function; None for the llm."""
-        return None if self.grader == "llm" else self.grader  # type: ignore[return-value]
+        from planner.quality.graders import KINDS
+
+        return next((kind for kind in KINDS if kind == self.grader), None)
 
 
 class Read(NamedTuple):
@@ -145,6 +147,7 @@ def _servers(asked: Asked, faults: list[Fault]) -> dict[str, tuple[Server, ...]]
     """Returns the servers of the models to be asked, and of the judge, by name in the file."""
     from planner.files.endpoints import read_endpoints
     from planner.files.faults import unknown_name
+    from planner.files.text import shown
 
     if asked.endpoints is None:
         return {}
@@ -167,7 +170,7 @@ def _servers(asked: Asked, faults: list[Fault]) -> dict[str, tuple[Server, ...]]
             if not os.environ.get(variable) and not asked.regrade:
                 what = f"names a variable that is not set, got {variable}"
                 at = f"{name}.api_key_env"
-                faults.append(Fault(asked.endpoints.name, at, what, f"export {variable}=..."))
+                faults.append(Fault(shown(asked.endpoints), at, what, f"export {variable}=..."))
     return found
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from planner.report.collected import Collected
     from planner.spec.answers import ScoreRow
 
-GRADER_FILE = "grader.json"
 SEVERAL_TEMPERATURE = 0.7  # equal answers would agree with each other for nothing
 
 
@@ -112,9 +111,12 @@ def _judge(asked: Asked, found: Read) -> Judge | None:
 
 def _remarks(asked: Asked, found: Read, judge: Judge | None, settings: Settings) -> list[str]:
     """Returns what to know before anything is sent."""
+    from planner.files.scores_out import outdated_note
     from planner.report.figures import count
 
     remarks = list(found.there.notes)
+    outdated = found.there.outdated(found.prompts, found.fleet)
+    remarks += [outdated_note(outdated)] if outdated else []
     if found.n_stale:
         remarks.append(f"{count(found.n_stale, 'answer')} to another text of the prompt left out")
     if judge is not None and asked.labelled is None:
@@ -208,6 +210,8 @@ def _finish(
     if worked is None and not asked.regrade:
         _note([f"not sent; the first answers are kept in {asked.folder.as_posix()}"], quiet)
         return
+    if worked is not None and worked.interrupted and not found.answers:
+        raise typer.Abort
     rows = _graded(asked, found, judge, tolerance)
     agreement = _agreement(found, rows) if judge is not None else None
     written = _write(asked, found, rows, agreement)
@@ -251,6 +255,7 @@ def _write(
     """Writes scores, prompts and what is known of the judge; returns the paths."""
     import hashlib
 
+    from planner.files.answers import GRADER_FILE, known_agreement
     from planner.files.scores_out import write_scores
     from planner.files.text import shown
     from planner.files.write import canonical_json, write_text
@@ -262,15 +267,15 @@ def _write(
     prompts = [prompt for prompt in found.prompts if prompt.prompt_id in scored]
     written = [shown(path) for path in write_scores(found.there, rows, prompts)]
     if asked.judge is not None:
-        data = {
+        path = asked.folder / GRADER_FILE
+        about = {
             "grader": "llm",
             "judge": asked.judge,
             "rubric_sha256": hashlib.sha256(found.rubric.encode()).hexdigest(),
-            "n_scored": len(rows),
-            "agreement_with_people": as_data(agreement),
         }
-        write_text(asked.folder / GRADER_FILE, canonical_json(data))
-        written.append(shown(asked.folder / GRADER_FILE))
+        known = as_data(agreement) if found.labels else known_agreement(path, about)
+        write_text(path, canonical_json({**about, "agreement_with_people": known}))
+        written.append(shown(path))
     return written
 
 
@@ -298,6 +303,9 @@ def _tell(
         notes.append(f"{count(n_unread, 'answer')} without a number from the judge: not scored")
     if found.labels and result.agreement is None:
         notes.append("none of the labelled answers was judged: the judge's agreement is unknown")
+    n_cut = sum(answer.finish_reason == "length" for answer in found.answers.values())
+    if n_cut:
+        notes.append(f"{count(n_cut, 'answer')} cut off at --max-tokens: their scores may be low")
     if any(answer.tokens_estimated for answer in found.answers.values()):
         notes.append("some servers gave no usage: tokens of their answers are counted chunks")
     _note(notes, quiet)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import typer
 
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
-from planner.cli.router_options import Seed, read_scored
-from planner.errors import ExitCode, Fault, InputError
-
-if TYPE_CHECKING:
-    from planner.spec.router import Router
+from planner.cli.router_options import Seed, read_scored, router_there
+from planner.errors import ExitCode
 
 
 def eval_(
@@ -40,12 +34,15 @@ def eval_(
     from planner.report.router_eval import Judged, judged_data, render_judged
 
     priced = read_scored(folder, profiles).priced
-    router = _router_there(folder)
+    router = router_there(folder)
     scores, usd = priced.scores, priced.usd_per_token
     crossfit = cross_fit(scores, seed)
     price = usd[scores.class_code]
     gate = run_gate(
-        crossfit, scores, price * scores.output_tokens, price * crossfit.output_tokens, seed
+        scores,
+        price,
+        lambda k: crossfit if k == 0 else cross_fit(scores, seed + k, with_inference=False),
+        seed,
     )
     found = evaluate(scores, crossfit, gate, usd, others=priced.left_out_score, seed=seed)
     fresh = router is not None and router.provenance.data_sha256 == data_sha256(scores)
@@ -63,22 +60,3 @@ def eval_(
         for sentence in judged.wanting if quiet or json else ():
             typer.echo(sentence, err=True)
         raise typer.Exit(int(ExitCode.FOUND_WANTING))
-
-
-def _router_there(folder: Path) -> Router | None:
-    """Returns the trained router of a folder; None where there is none.
-
-    Raises:
-        InputError: there is one, and it is damaged.
-    """
-    from planner.files.router import ROUTER_FILE, read_router
-    from planner.files.text import is_there
-
-    path = folder / ROUTER_FILE
-    if not is_there(path):
-        return None
-    faults: list[Fault] = []
-    router = read_router(path, faults)
-    if router is None:
-        raise InputError(faults)
-    return router

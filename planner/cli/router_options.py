@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from planner.errors import InputError
+from planner.errors import Fault, InputError
 
 if TYPE_CHECKING:
     from planner.case import Case
     from planner.money import ExchangeRate, Priced
     from planner.spec.inputs import Inputs
     from planner.spec.plan import Plan
+    from planner.spec.router import Router
 
 
 def _above_zero(value: float | None) -> float | None:
@@ -86,3 +87,22 @@ def plan_there(folder: Path) -> Plan | None:
     from planner.files.text import is_there
 
     return need_plan(folder) if is_there(folder / PLAN_FILE) else None
+
+
+def router_there(folder: Path) -> Router | None:
+    """Returns the trained router of a folder; None where it has none.
+
+    Raises:
+        InputError: there is one, and it is damaged or of another version.
+    """
+    from planner.files.router import ROUTER_FILE, read_router
+    from planner.files.text import is_there
+
+    path = folder / ROUTER_FILE
+    if not is_there(path):
+        return None
+    faults: list[Fault] = []
+    router = read_router(path, faults)
+    if router is None:
+        raise InputError(faults)
+    return router

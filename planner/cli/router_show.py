@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.options import Json
-from planner.cli.router_options import UsdPerPoint, plan_there, rate_of
-from planner.errors import Fault, InputError
+from planner.cli.router_options import UsdPerPoint, plan_there, rate_of, router_there
+from planner.errors import InputError
 
 if TYPE_CHECKING:
     from planner.spec.router import Router
@@ -70,16 +70,13 @@ def _folder_and_text(words: list[str]) -> tuple[Path, str]:
 
 def _router(folder: Path) -> Router:
     """Returns the trained router of a folder; raises InputError where there is none."""
-    from planner.files.router import ROUTER_FILE, read_router
-    from planner.files.text import is_there, shown
+    from planner.files.router import ROUTER_FILE
+    from planner.files.text import shown
 
-    path = folder / ROUTER_FILE
-    faults: list[Fault] = []
-    if not is_there(path):
-        raise InputError.single(shown(path), "", "file not found", "make one: rb router train DIR")
-    router = read_router(path, faults)
+    router = router_there(folder)
     if router is None:
-        raise InputError(faults)
+        path = shown(folder / ROUTER_FILE)
+        raise InputError.single(path, "", "file not found", "make one: rb router train DIR")
     return router
 
 

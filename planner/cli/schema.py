@@ -22,6 +22,8 @@ KINDS = (
     "class_scores",
     "scores",
     "prompts",
+    "answers",
+    "endpoints",
     "schedule",
     "trace",
 )
@@ -30,7 +32,7 @@ KINDS = (
 def schema(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(KINDS)}.")],
 ) -> None:
-    """Prints the JSON Schema of a file kind (of one row, for CSV files).
+    """Prints the JSON Schema of a file kind (of one entry, for tables and journals).
 
     Example: rb schema question > question.schema.json
     """
@@ -43,7 +45,7 @@ def schema(
 
 
 def _kinds() -> dict[str, type[Spec]]:
-    from planner.spec import hardware, plan, pool, prompts, question
+    from planner.spec import answers, endpoints, hardware, plan, pool, prompts, question
 
     return {
         "question": question.Question,
@@ -58,6 +60,8 @@ def _kinds() -> dict[str, type[Spec]]:
         "class_scores": question.ClassScore,
         "scores": question.PromptScore,
         "prompts": prompts.PromptLine,
+        "answers": answers.Answer,
+        "endpoints": endpoints.Server,
         "schedule": question.RatePoint,
         "trace": question.TraceRow,
     }

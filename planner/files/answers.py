@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +17,13 @@ from typing import IO, TypeVar
 from planner.errors import Fault, InputError
 from planner.files.csvs import capped
 from planner.files.faults import build
-from planner.files.text import is_there, read_text, shown
+from planner.files.text import MAX_YAML_BYTES, is_there, read_text, shown
 from planner.files.write import check_writable
 from planner.spec.base import Spec
 
 ANSWERS_FILE = "answers.jsonl"
 VERDICTS_FILE = "verdicts.jsonl"
+GRADER_FILE = "grader.json"
 MAX_JOURNAL_BYTES = 2_000_000_000
 _MOST_TORN = 50_000_000  # bytes of a line
 _FIX = "remove the line; its answer is asked again"
@@ -53,6 +54,20 @@ def read_journal(path: Path, spec: type[S], faults: list[Fault]) -> list[S]:
             entries.append(entry)
     faults += capped(found, name)
     return entries
+
+
+def known_agreement(path: Path, about: Mapping[str, object]) -> object:
+    """Returns what a grader.json says of a judge's agreement with people.
+
+    None where the file is not there, is none, or is about another judge or rubric.
+    """
+    text = read_text(path, MAX_YAML_BYTES, []) if is_there(path) else None
+    try:
+        data = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+    is_same = isinstance(data, dict) and all(data.get(k) == v for k, v in about.items())
+    return data.get("agreement_with_people") if is_same else None
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
@@ -90,8 +105,10 @@ class Journal:
         """Returns nothing; what was appended is on the disk."""
         if self._file is None:
             return
-        with self._told(), self._file as file:
-            os.fsync(file.fileno())
+        with self._file as file:
+            if error is None:
+                with self._told():
+                    os.fsync(file.fileno())
 
     def append(self, entry: Spec) -> None:
         """Writes one entry; raises InputError where it cannot, e.g. on a full disk."""
@@ -120,7 +137,7 @@ def _opened(path: Path) -> IO[bytes]:
     file = path.open("a+b", buffering=0)
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - _MOST_TORN, 0))
-    tail = file.read()
+    tail = file.read(min(size, _MOST_TORN))
     if tail and not tail.endswith(b"\n"):
         torn = tail.rpartition(b"\n")[2]
         if _is_json(torn):

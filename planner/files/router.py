@@ -96,9 +96,10 @@ _POSITIVE = (
 
 Array = npt.NDArray[Any]
 R = TypeVar("R", GateResult, Provenance, Rule)
+N = TypeVar("N", int, float)
 
 
-# What zipfile, numpy and json raise at bytes that are not theirs; RuntimeError: encrypted.
+# What zipfile and json raise at bytes that are not theirs; RuntimeError: encrypted, or too deep.
 _UNREADABLE = (
     *(zipfile.BadZipFile, struct.error, ValueError, OSError, EOFError),
     *(NotImplementedError, RuntimeError, OverflowError, IndexError),
@@ -115,9 +116,9 @@ def write_router(folder: Path, router: Router) -> Path:
     Raises:
         InputError: the folder cannot be written to.
     """
-    header, arrays = _packed(router)
-    entries = {_HEADER: json.dumps({**header, "sha256": _digest(header, arrays)}).encode()}
-    entries |= {f"{name}.npy": _npy(array) for name, array in arrays.items()}
+    header, entries = _packed(router)
+    signed = {**header, "sha256": _digest(header, entries)}
+    entries[_HEADER] = json.dumps(signed).encode()
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:
         for name, entry in sorted(entries.items()):
@@ -149,128 +150,104 @@ def router_hash(router: Router) -> str:
 # ---- Out -----------------------------------------------------------------------------------------
 
 
-def _packed(router: Router) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Returns a router as its header, without the hash, and its arrays by name."""
-    numbers: dict[str, float] = {}
-    arrays: dict[str, Array] = {}
-    parts = {f.name: getattr(router, f.name) for f in fields(router)}
-    values = {name: value for name, value in parts.items() if name not in _PARTS}
-    for name in _PARTS:
-        if parts[name] is not None:
-            values |= {
-                f"{name}.{f.name}": getattr(parts[name], f.name) for f in fields(parts[name])
-            }
-    for name, value in values.items():
-        if name in _ARRAYS:
-            arrays[name] = np.ascontiguousarray(value, dtype=_ARRAYS[name][0])
-        elif isinstance(value, float):
-            numbers[name] = value
+def _packed(router: Router) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Returns a router as its header, without the hash, and its other entries by name."""
+    values = {f.name: getattr(router, f.name) for f in fields(router)}
+    for part in _PARTS:
+        of_part = values.pop(part)
+        if of_part is not None:
+            values |= {f"{part}.{f.name}": getattr(of_part, f.name) for f in fields(of_part)}
+    sizes: dict[str, int] = {}
+    entries = {}
+    for name, (dtype, letters) in _ARRAYS.items():
+        if name in values:
+            array = np.ascontiguousarray(values[name], dtype=dtype)
+            sizes |= dict(zip(letters, array.shape, strict=True))
+            entries[f"{name}.npy"] = _npy_head(dtype, array.shape) + array.tobytes()
     header = {
         "version": VERSION,
         "class_names": list(router.class_names),
         "model_names": list(router.model_names),
-        "numbers": numbers,
+        "sizes": sizes,
+        "numbers": {name: v for name, v in values.items() if isinstance(v, float)},
         "rules": [asdict(rule) for rule in router.rules],
         "gate": asdict(router.gate),
         "provenance": asdict(router.provenance),
     }
-    return header, arrays
+    return header, entries
 
 
-def _digest(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """Returns the sha256 (hex) of a header and of arrays in the order of their names."""
+def _digest(header: Mapping[str, Any], entries: Mapping[str, bytes]) -> str:
+    """Returns the sha256 (hex) of a header and of the other entries in the order of their names."""
     digest = sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(arrays):
-        digest.update(f"\n{name} {arrays[name].shape}\n".encode())
-        digest.update(arrays[name].tobytes())
+    for name in sorted(entries):
+        digest.update(f"\n{name} {len(entries[name])}\n".encode())
+        digest.update(entries[name])
     return digest.hexdigest()
 
 
-def _npy(array: Array) -> bytes:
-    content = io.BytesIO()
-    np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
-    return content.getvalue()
+def _npy_head(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Returns how a file of numpy's format 1.0 begins, the same whatever numpy writes today.
+
+    What begins otherwise is not read: no shape is believed, and nothing is parsed or unpickled.
+    """
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
 # ---- In ------------------------------------------------------------------------------------------
 
 
-def _entries(content: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Returns the header and the arrays of a file, the hash checked.
+def _entries(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Returns the header and the other entries of a file, the hash checked.
 
-    Entries are not compressed, so none can be larger than the file.
+    Entries are not compressed, so together they are no larger than the file.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             infos = file.infolist()
-            names = [info.filename for info in infos]
+            names = {info.filename for info in infos}
             if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
                 raise _DamagedError("is not a router: its entries are compressed")
-            if len(names) != len(set(names)) or _HEADER not in names:
+            if len(names) != len(infos) or _HEADER not in names:
                 raise _DamagedError("is not a router: it has no header, or entries twice")
-            read = {info.filename: file.read(info) for info in infos}
-        header = _header(read.pop(_HEADER))
-        arrays = {name.removesuffix(".npy"): _array(name, data) for name, data in read.items()}
+            if sum(info.file_size for info in infos) > len(content):
+                raise _DamagedError("is damaged: its entries are larger than the file")
+            entries = {info.filename: file.read(info) for info in infos}
+        header = json.loads(entries.pop(_HEADER))
     except _UNREADABLE as error:
         raise _DamagedError(f"is damaged: {error or type(error).__name__}") from error
-    claimed = header.pop("sha256", None)
-    if claimed != _digest(header, arrays):
-        raise _DamagedError("is damaged: its content is not what its hash says")
-    return header, arrays
-
-
-def _header(data: bytes) -> dict[str, Any]:
-    header = json.loads(data)  # a ValueError if it is none
     if not isinstance(header, dict):
         raise _DamagedError("is not a router: its header is no mapping")
-    if header.get("version") != VERSION:
-        got = header.get("version")
-        raise _DamagedError(f"has version {got!r}, this rb reads version {VERSION}")
-    return header
+    version = header.get("version")
+    if type(version) is not int or version != VERSION:
+        raise _DamagedError(f"has version {version!r}, this rb reads version {VERSION}")
+    if header.pop("sha256", None) != _digest(header, entries):
+        raise _DamagedError("is damaged: its content is not what its hash says")
+    return header, entries
 
 
-def _array(name: str, data: bytes) -> Array:
-    """Returns the array of an entry, of the expected type; never unpickles."""
-    expected = _ARRAYS.get(name.removesuffix(".npy"))
-    if expected is None or not name.endswith(".npy"):
-        raise _DamagedError(f"is not a router: it has an entry {name!r}")
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise _DamagedError(f"is damaged: {name} is of another version of numpy's format")
-    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-    rest = data[stream.tell() :]
-    if dtype != np.dtype(expected[0]) or in_columns or len(shape) != len(expected[1]):
-        raise _DamagedError(f"is damaged: {name} has type {dtype} and {len(shape)} dimensions")
-    if len(rest) != math.prod(shape) * dtype.itemsize:
-        raise _DamagedError(f"is damaged: {name} has {len(rest)} bytes, not those of {shape}")
-    return np.frombuffer(rest, dtype).reshape(shape).astype(dtype.newbyteorder("="))
-
-
-def _unpacked(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Router:
-    """Returns the router of a header and its arrays.
+def _unpacked(header: Mapping[str, Any], entries: Mapping[str, bytes]) -> Router:
+    """Returns the router of a header and the other entries.
 
     Raises:
         _DamagedError: something is missing, too much, or out of bounds.
     """
     class_names, model_names = _names(header, "class_names"), _names(header, "model_names")
-    sizes = {"C": len(class_names), "M": len(model_names)}
-    present = {name for name in _PARTS if any(a.startswith(f"{name}.") for a in arrays)}
-    absent = {part for part in _OPTIONAL if part not in present}
+    sizes = {**_numbers(header, "sizes", int), "C": len(class_names), "M": len(model_names)}
+    absent = {part for part in _OPTIONAL if not any(e.startswith(f"{part}.") for e in entries)}
     expected = {name for name in _ARRAYS if name.partition(".")[0] not in absent}
-    if expected != set(arrays):
-        raise _DamagedError(f"is not a router: {sorted(expected ^ set(arrays))[0]} is not expected")
-    for name in sorted(arrays):
-        _check_array(name, arrays[name], sizes)
-    _check_ranges(arrays)
-    numbers = header.get("numbers")
-    if not isinstance(numbers, dict):
-        raise _DamagedError("is not a router: its header has no numbers")
-    parts = {part: _part(part, arrays, numbers) if part not in absent else None for part in _PARTS}
-    own = {name: array for name, array in arrays.items() if "." not in name}
+    odd = {f"{name}.npy" for name in expected} ^ set(entries)
+    if odd:
+        raise _DamagedError(f"is not a router: {min(odd)} is missing or too much")
+    arrays = {name: _array(name, entries[f"{name}.npy"], sizes) for name in sorted(expected)}
+    numbers = _numbers(header, "numbers", float)
     rules = header.get("rules")
     if not isinstance(rules, list):
         raise _DamagedError("is not a router: its header has no list of rules")
-    values: dict[str, Any] = {**own, **parts}
+    values: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
+    values |= {part: None if part in absent else _part(part, arrays, numbers) for part in _PARTS}
     return Router(
         class_names=class_names,
         model_names=model_names,
@@ -290,35 +267,45 @@ def _names(header: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_array(name: str, array: Array, sizes: dict[str, int]) -> None:
-    """Returns where an array has its shape and numbers; a size not known yet is taken from it."""
-    for letter, size in zip(_ARRAYS[name][1], array.shape, strict=True):
-        if sizes.setdefault(letter, size) != size:
-            raise _DamagedError(f"is not a router: {name} has shape {array.shape}")
+def _numbers(header: Mapping[str, Any], key: str, kind: type[N]) -> dict[str, N]:
+    """Returns a mapping of names to numbers above 0."""
+    numbers = header.get(key)
+    if not isinstance(numbers, dict):
+        raise _DamagedError(f"is not a router: its header has no {key}")
+    for name, value in numbers.items():
+        if type(value) is not kind or not 0 < value < math.inf:
+            raise _DamagedError(f"is not a router: {name} is no number above 0")
+    return numbers
+
+
+def _array(name: str, data: bytes, sizes: Mapping[str, int]) -> Array:
+    """Returns an array of the type and shape that its name and the sizes ask for."""
+    dtype, letters = _ARRAYS[name]
+    shape = tuple(sizes.get(letter, 0) for letter in letters)
+    head = _npy_head(dtype, shape)
+    n_bytes = len(head) + math.prod(shape) * np.dtype(dtype).itemsize
+    if not data.startswith(head) or len(data) != n_bytes:
+        raise _DamagedError(f"is not a router: {name} is no array {shape} of {dtype}")
+    array = np.frombuffer(data, dtype, offset=len(head)).reshape(shape)
     if name != _MAY_BE_NAN and not np.isfinite(array).all():
         raise _DamagedError(f"is not a router: {name} has numbers that are not finite")
     if name in _POSITIVE and not (array > 0).all():
         raise _DamagedError(f"is not a router: {name} has numbers that are not above 0")
-
-
-def _check_ranges(arrays: Mapping[str, Array]) -> None:
-    """Returns where no number would break what uses it."""
-    if not np.isin(arrays["trust"], range(PER_PROMPT + 1)).all():
+    if name == "trust" and not np.isin(array, range(PER_PROMPT + 1)).all():
         raise _DamagedError("is not a router: trust is not 0, 1 or 2")
-    buckets = arrays.get("bayes.log_likelihood")
-    if buckets is not None and (len(buckets) < 2 or len(buckets) & (len(buckets) - 1)):
+    if letters[0] == "B" and (shape[0] < 2 or shape[0] & (shape[0] - 1)):
         raise _DamagedError("is not a router: the number of buckets is no power of two")
+    return array.astype(array.dtype.newbyteorder("="))
 
 
-def _part(part: str, arrays: Mapping[str, Array], numbers: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _part(part: str, arrays: Mapping[str, Array], numbers: Mapping[str, float]) -> object:
     """Returns one of the data classes that a router is made of."""
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(_PARTS[part]):
         name = f"{part}.{field.name}"
-        value = arrays[name] if name in arrays else numbers.get(name)
-        if name not in arrays and not (isinstance(value, float) and 0 < value < math.inf):
-            raise _DamagedError(f"is not a router: {name} is no number above 0")
-        values[field.name] = value
+        if name not in arrays and name not in numbers:
+            raise _DamagedError(f"is not a router: {name} is missing")
+        values[field.name] = arrays[name] if name in arrays else numbers[name]
     return _PARTS[part](**values)
 
 

@@ -41,6 +41,20 @@ class ScoresFolder:
     prompts: tuple[PromptLine, ...]
     notes: tuple[str, ...]  # on a question.yaml that does not use them
 
+    def outdated(self, prompts: Iterable[PromptLine], models: Iterable[str]) -> tuple[str, ...]:
+        """Returns the prompts whose text is now another than when other models were scored."""
+        now, renewed = {prompt.prompt_id: prompt.asked for prompt in prompts}, set(models)
+        others = {c["prompt_id"] for c in self.rows if c["model_name"] not in renewed}
+        changed = (p for p in self.prompts if now.get(p.prompt_id, p.asked) != p.asked)
+        return tuple(p.prompt_id for p in changed if p.prompt_id in others)
+
+
+def outdated_note(prompt_ids: Sequence[str]) -> str:
+    """Returns what to say of prompts whose other scores are of another text."""
+    named = ", ".join(prompt_ids[:3]) + (", ..." if len(prompt_ids) > 3 else "")
+    what = "read otherwise than before: the scores of other models are of the old text"
+    return f"{len(prompt_ids)} prompts {what} ({named}); give them new ids, or score all again"
+
 
 def read_scores_folder(
     folder: Path, class_names: Iterable[str], faults: list[Fault]
@@ -77,7 +91,8 @@ def write_scores(
     prompts_path, scores_path = there.folder / PROMPTS_FILE, there.folder / SCORES_FILE
     by_id = {prompt.prompt_id: prompt for prompt in (*there.prompts, *prompts)}
     ordered = sorted(by_id.values(), key=lambda p: (p.class_name or "", p.prompt_id))
-    write_text(prompts_path, "".join(_prompt_line(prompt) for prompt in ordered))
+    if ordered:
+        write_text(prompts_path, "".join(_prompt_line(prompt) for prompt in ordered))
     write_text(scores_path, _scores_text(there.rows, rows))
     return prompts_path, scores_path
 

@@ -248,12 +248,5 @@ def _points(curve: Curve, yardstick: Yardstick) -> tuple[CurvePoint, ...]:
 def _splits(case: _Case, seed: int) -> tuple[Split, ...]:
     if case.scores.text is None:
         return ()
-    return class_splits(
-        case.scores,
-        surface(case.scores.text),
-        case.crossfit.fold,
-        case.crossfit.class_quality,
-        case.cost_hat,
-        case.yardstick.outcome,
-        seed,
-    )
+    features = surface(case.scores.text)
+    return class_splits(case.scores, features, case.cost_hat, case.yardstick.outcome, seed)

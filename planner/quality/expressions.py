@@ -5,7 +5,8 @@ tuples, intervals, sets and unions, in plain notation or LaTeX. Nothing is ever 
 
 Program
     text   -> without layout (\\left, \\, $ ...), in one spelling
-    tree   -> recursive descent, at most MOST_CHARS characters and MOST_DEPTH levels
+    tree   -> recursive descent, at most MOST_CHARS characters, MOST_TOKENS tokens and MOST_DEPTH
+              levels
     value  -> complex numbers at N_POINTS fixed points of the variables
     equal  -> the same brackets and items, each item close at every point where both are defined
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 MOST_CHARS = 400
+MOST_TOKENS = 200
 MOST_DEPTH = 40
 N_POINTS = 6
 FEWEST_POINTS = 3  # at which both must be defined
@@ -86,7 +88,7 @@ def spelled(text: str) -> str:
 
 def squeezed(text: str) -> str:
     """Returns the spelling by which two texts are compared: no blanks, no case."""
-    return spelled(text[:MOST_CHARS]).replace(" ", "").replace("\\", "").casefold()
+    return spelled(text).replace(" ", "").replace("\\", "").casefold()
 
 
 def parse(text: str) -> Node | None:
@@ -123,7 +125,7 @@ def close(a: complex, b: complex, tolerance: float) -> bool:
     """Returns whether two constants are equal: whole numbers exactly, others within a ratio."""
     if a == b:
         return True
-    if _is_whole(a) and _is_whole(b):
+    if not (cmath.isfinite(a) and cmath.isfinite(b)) or (_is_whole(a) and _is_whole(b)):
         return False
     return abs(a - b) <= max(tolerance * max(abs(a), abs(b)), _ZERO)
 
@@ -171,7 +173,7 @@ def _equal_at_points(a: Node, b: Node, names: list[str]) -> bool:
         if values[0] is None or values[1] is None:
             return False
         gap = abs(values[0] - values[1])
-        if not gap <= max(_VARIABLE_TOLERANCE * abs(values[1]), _ZERO):
+        if not math.isfinite(gap) or gap > max(_VARIABLE_TOLERANCE * abs(values[1]), _ZERO):
             return False
         n_defined += 1
     return n_defined >= FEWEST_POINTS
@@ -244,6 +246,8 @@ class _Parser:
                 raise _NoExpressionError
             self._tokens += _split(found.lastgroup, found[found.lastgroup])
             at = found.end()
+        if len(self._tokens) > MOST_TOKENS:
+            raise _NoExpressionError
         self._at = 0
         self._depth = 0
 
@@ -346,6 +350,8 @@ class _Parser:
         kind, text = self._tokens[self._at]
         self._at += 1
         if kind == "number":
+            if math.isinf(float(text)):
+                raise _NoExpressionError
             return Node("number", value=complex(float(text)))
         if kind == "name":
             return self._named(text)
@@ -377,12 +383,13 @@ class _Parser:
 
     def _named(self, text: str) -> Node:
         if text == "\\frac":
-            return _operation("/", self._argument(), self._argument())
+            return _operation("/", self._deeper(self._atom), self._deeper(self._atom))
         name = text.removeprefix("\\")
         if name == "sqrt" and self._take("["):
             degree = self._sum()
             self._need("]")
-            return _operation("^", self._argument(), _operation("/", _ONE, degree))
+            root = _operation("/", _ONE, degree)
+            return _operation("^", self._deeper(self._atom), root)
         if name.startswith("log_"):
             base = _Parser(name.removeprefix("log_").strip("{}")).whole()
             logs = [Node("call", "ln", parts=(z,)) for z in (self._argument(), base)]
@@ -395,7 +402,9 @@ class _Parser:
 
     def _call(self, name: str) -> Node:
         """Returns a function of what follows, as in sin^2 x or sin(x)."""
-        power = self._deeper(self._atom) if name != "sqrt" and self._take("^") else None
+        if name == "sqrt":
+            return Node("call", name, parts=(self._deeper(self._atom),))
+        power = self._deeper(self._atom) if self._take("^") else None
         node = Node("call", name, parts=(self._argument(),))
         return node if power is None else _operation("^", node, power)
 

@@ -7,12 +7,17 @@ The gain is the mean of the difference of their curves over the range of costs (
 .curve), with a paired bootstrap over groups of equal prompts. The gate opens when the whole 95 %
 interval lies above zero and there are enough prompts for such an interval to be believed.
 
+A bootstrap resamples prompts, not how they were dealt to folds, and the same prompts dealt
+otherwise may say otherwise. So a gain that looks proven is asked for again: the prompts are dealt
+anew several times, and what counts is the interval of the mean gain over all dealings.
+
 A score that is missing counts as its class mean and a cost that is missing as predicted: choosing
 that model there is neither a gain nor a loss for anyone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,48 +26,64 @@ from planner.quality.curve import (
     N_RESAMPLES,
     Interval,
     Outcome,
+    Resamples,
+    Yardstick,
     as_gap,
     interval_of,
     measure,
     resamples_of,
     yardstick_of,
 )
-from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.arrays import FloatArray
 from planner.spec.router import GateResult
 
 if TYPE_CHECKING:
     from planner.quality.scores import Scores
     from planner.quality.train import CrossFit
 
+N_DEALINGS = 5  # of the prompts to folds, before a gain is believed
+LABELS_FOR_TERMS = 300  # scored prompts of a class, from which it may have per-prompt terms
 MIN_PROMPTS = 1000  # distinct ones; below this no interval opens the gate
 
 
 def run_gate(
-    crossfit: CrossFit, scores: Scores, cost: FloatArray, cost_hat: FloatArray, seed: int
+    scores: Scores, price: FloatArray, dealt: Callable[[int], CrossFit], seed: int = 0
 ) -> GateResult:
     """Returns whether per-prompt terms gain over class means at equal predicted costs.
 
     Args:
-        crossfit: estimates of each prompt by what never saw it.
-        scores: what was measured, the same prompts.
-        cost: (N, M) realised, NaN where not scored.
-        cost_hat: (N, M) predicted, in the same unit.
+        scores: what was measured.
+        price: (N, M) USD of an output token of each answer.
+        dealt: estimates of each prompt by what never saw it, for the k-th way of dealing the
+            prompts to folds, k = 0, 1, ...; only the first is asked for where it shows no gain.
         seed: of the bootstrap.
     """
-    if crossfit.prompt_quality is None:
-        n_prompts = np.unique(scores.group).size
+    n_prompts = int(np.unique(scores.group).size)
+    resamples = resamples_of(scores.group, N_RESAMPLES, seed)
+    first = dealt(0)
+    if first.prompt_quality is None:
         return _unjudged(n_prompts, "there are no texts to learn per-prompt terms from")
+    n_labels = np.bincount(scores.class_code[~np.isnan(scores.score).all(axis=1)])
+    if n_labels.max(initial=0) < LABELS_FOR_TERMS:
+        return _unjudged(n_prompts, f"no class has {LABELS_FOR_TERMS} scored prompts yet")
+    gains = [_gain(first, scores, price, resamples)]
+    if interval_of(gains[0][0]).low > 0.0:
+        gains += [_gain(dealt(k), scores, price, resamples) for k in range(1, N_DEALINGS)]
+    gain, gap_gain = np.mean(gains, axis=0)
+    return judge(interval_of(100.0 * gain), interval_of(gap_gain), n_prompts)
+
+
+def _gain(
+    crossfit: CrossFit, scores: Scores, price: FloatArray, resamples: Resamples
+) -> tuple[FloatArray, FloatArray]:
+    """Returns the gain of per-prompt terms, (1 + B,), as mean score and as a share of the gap."""
+    assert crossfit.prompt_quality is not None  # there are texts
+    cost_hat = price * crossfit.output_tokens
+    cost = price * scores.output_tokens
     outcome = filled(scores.score, cost, crossfit.class_quality, cost_hat)
-    gain, gap_gain = paired_gain(
-        crossfit.prompt_quality,
-        crossfit.class_quality,
-        cost_hat,
-        outcome,
-        scores.group,
-        crossfit.fold,
-        seed,
-    )
-    return judge(gain, gap_gain, np.unique(scores.group).size)
+    yardstick = yardstick_of(outcome, resamples, crossfit.fold)
+    gain = paired_gain(crossfit.prompt_quality, crossfit.class_quality, cost_hat, yardstick)
+    return gain, as_gap(gain, yardstick)
 
 
 def filled(
@@ -84,17 +105,11 @@ def paired_gain(
     quality_hat: FloatArray,
     other_quality_hat: FloatArray,
     cost_hat: FloatArray,
-    outcome: Outcome,
-    group: IntArray,
-    fold: IntArray | None,
-    seed: int,
-    n_resamples: int = N_RESAMPLES,
-) -> tuple[Interval, Interval]:
-    """Returns the first estimate's gain over the other: in points, and as a share of the gap."""
-    yardstick = yardstick_of(outcome, resamples_of(group, n_resamples, seed), fold)
-    first = measure(quality_hat, cost_hat, yardstick).quality
-    gain = first - measure(other_quality_hat, cost_hat, yardstick).quality
-    return interval_of(100.0 * gain), interval_of(as_gap(gain, yardstick))
+    yardstick: Yardstick,
+) -> FloatArray:
+    """Returns the first estimate's gain of mean score over the other, (1 + B,), same costs."""
+    other = measure(other_quality_hat, cost_hat, yardstick)
+    return measure(quality_hat, cost_hat, yardstick).quality - other.quality
 
 
 def judge(gain: Interval, gap_gain: Interval, n_prompts: int) -> GateResult:

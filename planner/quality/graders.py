@@ -41,8 +41,10 @@ _MOST_LINE_CHARS = 200  # of a line that holds nothing but a choice
 _MOST_DIGITS = 60
 _MOST_EXPONENT = 300
 
+_TO_WHAT = r"\**(?: to [^.:\n]{1,60})?"  # the answer to the question
+_IS = r"(?:is|are|equals|(?:would|should|must) be|[:=])"
 _SAYS = re.compile(
-    r"\b(?:answer|result|solution)\b[^\S\n]*(?:is|are|equals|[:=])[^\S\n]*[:=]?", re.IGNORECASE
+    rf"\b(?:answer|result|solution)\b{_TO_WHAT}[^\S\n]*{_IS}[^\S\n]*[:=]?", re.IGNORECASE
 )
 _EDGES = " \t\r\n*_`\"'“”‘’.,;:!"
 _NUMBER = re.compile(
@@ -55,14 +57,14 @@ _FRACTION = re.compile(r"(-?)\\[dt]?frac\{([^{}]{1,60})\}\{([^{}]{1,60})\}")
 _MIXED = re.compile(r"(?<![\d.,/])(\d{1,9}) (\d{1,9})/(\d{1,9})")
 # In texts whose runs of blanks, and of line ends, are one: repeats beside each other are slow.
 _CHOICE = r"((?-i:LETTER)|LETTER(?=[).:,*\]]| ?$))(?![\w'])"  # a small one stands at an end
-_LEAD = r"s?\b ?(?:is|are|[:=])? ?[:=]?\s?(?:option |choice )?[*_`\"'(\[$]*\b"
+_LEAD = rf"s?\b{_TO_WHAT} ?{_IS}? ?[:=]?\s?(?:option |choice )?[*_`\"'(\[$]*\b"
 _CHOSEN = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         r"\b(?:answer|solution)" + _LEAD + _CHOICE,
         r"\b(?:choice|option)" + _LEAD + _CHOICE,
         r"\b(?:choose|select|pick) ?[*_`\"'(\[]*\b" + _CHOICE,
-        r"\b((?-i:LETTER))\b[*_`)\]]* is (?:the )?(?:correct|right)",
+        r"\b((?-i:LETTER))\b[*_`)\]]* is (?:the )?(?:correct|right|best|answer)",
     )
 )
 _ALONE = re.compile(r"^[*_`\"'(\[\s]*(LETTER)[*_`\"')\]\s]*(?:[.:)](?:\s.*)?)?$")
@@ -188,11 +190,12 @@ class _Number:
 
 
 def _final_number(text: str) -> _Number | None:
-    """Returns the last number of what a text marks as its answer, else of the whole text."""
+    """Returns the number that a text marks as its answer, else its last one."""
     marked = final_answer(text)
     if marked is not None:
-        # After "the answer is" the first number counts: what follows may explain it.
-        numbers = _numbers(marked[:_MOST_NUMBER_CHARS])
+        # In "the answer is 3 + 4 = 7 of 9. I used ..." it stands behind the sentence's last =.
+        sentence = re.split(r"\.\s", marked[:_MOST_NUMBER_CHARS], maxsplit=1)[0]
+        numbers = _numbers(sentence.rpartition("=")[2]) or _numbers(sentence)
         if numbers:
             return numbers[-1] if _boxed(text) is not None else numbers[0]
     numbers = _numbers(text[-_MOST_NUMBER_CHARS:])

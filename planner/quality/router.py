@@ -11,7 +11,7 @@ Notation
     quality_nm = sum_c W_nc B_cm,   where t_n > 0: clip(... + t_n a_nm, 0.005, 0.995)
 
 A row of NaN gets the means of the fleet. Whether a prompt looks like those that were learned from
-is never asked: such distances do not tell (ROUTER.md, 5).
+is never asked: on public data such distances did not tell new kinds of prompts from known ones.
 
 A proxy calls `judge` for each request, or for a few at once; it reads each text once, and loads
 nothing but numpy.

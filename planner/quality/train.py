@@ -4,17 +4,16 @@ The same `_learn` makes the router that is shipped, from all prompts, and the fi
 prompt from the other folds. Duplicates of a prompt are in one fold, so a prompt's own score moves
 nothing that is predicted for it.
 
-How far a class is trusted depends on how many of its prompts have scores (ROUTER.md, 5): below 30
-the means of the fleet, and its own few scores are not used; from 300 on per-prompt terms as well,
-where the gate lets them pass. Answer lengths are far less a matter of luck and are always used.
+How far a class is trusted depends on how many of its prompts have scores: below 30 the means of the
+fleet, and its own few scores are not used; from 300 on per-prompt terms as well, where the gate
+lets them pass. Answer lengths are far less a matter of luck and are always used.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import fields as dataclass_fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from typing import Any
 
@@ -26,7 +25,7 @@ from planner.quality.classify import posterior, train_naive_bayes
 from planner.quality.contrast import adjust, class_residual, fit_contrast
 from planner.quality.features import surface
 from planner.quality.folds import fold_of
-from planner.quality.gate import run_gate
+from planner.quality.gate import LABELS_FOR_TERMS, run_gate
 from planner.quality.router import LEAST_QUALITY, MOST_QUALITY, believed
 from planner.quality.scores import Scores
 from planner.quality.shrink import shrunk_means
@@ -45,7 +44,6 @@ from planner.spec.router import (
 )
 
 LABELS_FOR_MEANS = 30  # prompts of a class with scores, from which its own means are used
-LABELS_FOR_TERMS = 300  # the same for per-prompt terms
 N_FOLDS = 5
 _PSEUDO_COUNT = 5.0  # answers that the lengths of other classes and models count for
 
@@ -59,7 +57,7 @@ class CrossFit:
     prompt_quality: FloatArray | None  # (N, M) with per-prompt terms where a class may have them
     output_tokens: FloatArray  # (N, M) class_tokens where there are no texts
     class_tokens: FloatArray  # (N, M) means of its class
-    class_posterior: FloatArray | None  # (N, C) from the text alone
+    class_posterior: FloatArray | None  # (N, C) from the text alone; None where not asked for
     inferred_quality: FloatArray | None  # (N, M) of the class so inferred
     inferred_tokens: FloatArray | None  # (N, M)
 
@@ -78,23 +76,31 @@ class _Learned:
 
     means: ClassMeans
     tokens: _Tokens
-    bayes: NaiveBayes | None
-    contrast: Contrast | None
-    lengths: AnswerLengths | None
+    contrast: Contrast | None = None
+    lengths: AnswerLengths | None = None
+    bayes: NaiveBayes | None = None
 
 
-def cross_fit(scores: Scores, seed: int = 0) -> CrossFit:
-    """Returns what is predicted for each prompt from the prompts of the other folds."""
+def cross_fit(scores: Scores, seed: int = 0, *, with_inference: bool = True) -> CrossFit:
+    """Returns what is predicted for each prompt from the prompts of the other folds.
+
+    Args:
+        scores: what was measured.
+        seed: of the folds.
+        with_inference: whether classes are inferred as well, which takes most of the time.
+    """
     fold = fold_of(scores, N_FOLDS, seed)
     trust = _most_trust(_n_labels(scores))
     features = None if scores.text is None else surface(scores.text)
     parts = []
     for held_out in np.unique(fold).tolist():
-        learned = _learn(scores, fold != held_out, fold, trust, features)
+        learned = _learn(scores, fold != held_out, trust, features)
+        if with_inference:
+            learned = replace(learned, bayes=_learn_classes(scores, fold != held_out, fold))
         parts.append(_predicted(learned, scores, fold, held_out, trust, features))
     order = np.argsort(np.argsort(fold, kind="stable"))
     columns: dict[str, Any] = {}
-    for column in dataclass_fields(CrossFit):
+    for column in fields(CrossFit):
         blocks = [getattr(part, column.name) for part in parts]
         columns[column.name] = None if blocks[0] is None else np.concatenate(blocks)[order]
     return CrossFit(**columns)
@@ -121,11 +127,16 @@ def train_router(
     """
     known = cross_fit(scores, seed) if crossfit is None else crossfit
     price = usd_per_token[scores.class_code]
-    gate = run_gate(known, scores, price * scores.output_tokens, price * known.output_tokens, seed)
+
+    def dealt(k: int) -> CrossFit:
+        return known if k == 0 else cross_fit(scores, seed + k, with_inference=False)
+
+    gate = run_gate(scores, price, dealt, seed)
     n_labels = _n_labels(scores)
     trust = _most_trust(n_labels)
     features = None if scores.text is None else surface(scores.text)
-    learned = _learn(scores, np.ones(scores.n_prompts, np.bool_), known.fold, trust, features)
+    all_rows = np.ones(scores.n_prompts, dtype=np.bool_)
+    learned = _learn(scores, all_rows, trust, features)
     if not (gate.passed and per_prompt):
         trust = np.minimum(trust, CLASS_MEAN)
     return Router(
@@ -138,7 +149,7 @@ def train_router(
         trust=trust,
         prior=np.bincount(scores.class_code, minlength=scores.n_classes) / scores.n_prompts,
         confusion=_confusion(scores, known.class_posterior),
-        bayes=learned.bayes,
+        bayes=_learn_classes(scores, all_rows, known.fold),
         contrast=learned.contrast if (trust == PER_PROMPT).any() else None,
         lengths=learned.lengths,
         rules=tuple(rules),
@@ -172,25 +183,33 @@ def _most_trust(n_labels: IntArray) -> IntArray:
 
 
 def _learn(
-    scores: Scores, rows: BoolArray, fold: IntArray, trust: IntArray, features: FloatArray | None
+    scores: Scores, rows: BoolArray, trust: IntArray, features: FloatArray | None
 ) -> _Learned:
-    """Returns what the chosen prompts teach."""
+    """Returns what the chosen prompts teach of models; how to tell classes is left out."""
     part = scores.take(rows)
     means, tokens = shrunk_means(part), _mean_tokens(part)
-    if part.text is None or features is None:
-        return _Learned(means, tokens, None, None, None)
+    if features is None:
+        return _Learned(means, tokens)
     x, codes, n_classes = features[rows], part.class_code, part.n_classes
-    bayes = train_naive_bayes(part.text, codes, n_classes, fold[rows])
-    # Left-out means are plain ones; what is added to is the shrunk mean of a trusted class.
+    # Left-out means are plain; the terms come on top of shrunk ones, which are fair to a model
+    # that was scored on hard prompts only.
     residual = class_residual(part.score, codes, n_classes, part.group)
-    residual += np.where((trust > FLEET)[:, None], means.raw - means.mean, np.nan)[codes]
+    residual += (means.raw - means.mean)[codes]
     contrast = None
     if (trust == PER_PROMPT).any() and np.isfinite(residual).any():
         contrast = fit_contrast(x, residual, part.group)
     lengths = None
     if np.isfinite(part.output_tokens).any(axis=0).all():
         lengths = fit_answer_lengths(x, codes, n_classes, part.output_tokens, part.group)
-    return _Learned(means, tokens, bayes, contrast, lengths)
+    return _Learned(means, tokens, contrast, lengths)
+
+
+def _learn_classes(scores: Scores, rows: BoolArray, fold: IntArray) -> NaiveBayes | None:
+    """Returns how the chosen prompts tell classes apart; None without texts."""
+    if scores.text is None:
+        return None
+    texts = [scores.text[i] for i in np.flatnonzero(rows)]
+    return train_naive_bayes(texts, scores.class_code[rows], scores.n_classes, fold[rows])
 
 
 def _predicted(
@@ -202,26 +221,37 @@ def _predicted(
     features: FloatArray | None,
 ) -> CrossFit:
     """Returns what is predicted for the prompts of one fold, in their order."""
-    rows = fold == held_out
+    rows = np.flatnonzero(fold == held_out)
     codes = scores.class_code[rows]
     by_class = believed(learned.means.mean, learned.means.fleet, trust)
     class_quality, class_tokens = by_class[codes], learned.tokens.by_class[codes]
-    if features is None or scores.text is None or learned.bayes is None:
+    if features is None or scores.text is None:
         return CrossFit(fold[rows], class_quality, None, class_tokens, class_tokens, *[None] * 3)
     x = features[rows]
-    prompt_quality = class_quality
+    prompt_quality, output_tokens = class_quality, class_tokens
     if learned.contrast is not None:
         moved = np.clip(class_quality + adjust(learned.contrast, x), LEAST_QUALITY, MOST_QUALITY)
         prompt_quality = np.where((trust == PER_PROMPT)[codes, None], moved, class_quality)
-    inferred = posterior(learned.bayes, [scores.text[i] for i in np.flatnonzero(rows)])
-    output_tokens, inferred_tokens = class_tokens, inferred @ learned.tokens.by_class
     if learned.lengths is not None:
-        output_tokens = predict(learned.lengths, x, np.eye(scores.n_classes)[codes])
+        output_tokens = _tokens_of(learned.lengths, x, codes)
+    known = fold[rows], class_quality, prompt_quality, output_tokens, class_tokens
+    if learned.bayes is None:
+        return CrossFit(*known, *[None] * 3)
+    inferred = posterior(learned.bayes, [scores.text[i] for i in rows])
+    inferred_tokens = inferred @ learned.tokens.by_class
+    if learned.lengths is not None:
         inferred_tokens = predict(learned.lengths, x, inferred)
-    return CrossFit(
-        *(fold[rows], class_quality, prompt_quality, output_tokens, class_tokens),
-        *(inferred, inferred @ by_class, inferred_tokens),
-    )
+    return CrossFit(*known, inferred, inferred @ by_class, inferred_tokens)
+
+
+def _tokens_of(lengths: AnswerLengths, features: FloatArray, codes: IntArray) -> FloatArray:
+    """Returns the tokens predicted for prompts of known classes, (n, M), class by class."""
+    tokens = np.empty((codes.size, lengths.fleet_level.size))
+    one_hot = np.eye(len(lengths.level))
+    for c in np.unique(codes):
+        mine = codes == c
+        tokens[mine] = predict(lengths, features[mine], one_hot[codes[mine]])
+    return tokens
 
 
 def _mean_tokens(scores: Scores) -> _Tokens:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from planner.profile.collect.agreement import JudgeAgreement
 from planner.profile.collect.budget import Budget
+from planner.profile.collect.imported import ImportedScores
 from planner.profile.collect.run import Worked
 from planner.report.console import (
     RenderableType,
@@ -49,6 +50,22 @@ def render_budget(budget: Budget, console: Console) -> None:
 def render_collected(collected: Collected, console: Console) -> None:
     """Writes what the models have scored."""
     show(_sections(collected), console)
+
+
+def render_imported(imported: ImportedScores, console: Console) -> None:
+    """Writes what result files of evaluation tools say."""
+    show(_imported_sections(imported), console)
+
+
+def imported_data(imported: ImportedScores) -> dict[str, object]:
+    """Returns what result files of evaluation tools say as data."""
+    return {
+        "n_prompts": len(imported.prompts),
+        "n_scores": len(imported.rows),
+        "formats": dict(imported.formats),
+        "models": [_model_data(name, rows) for name, rows in _by_model(imported.rows)],
+        "left_out": list(imported.left_out),
+    }
 
 
 def collected_data(collected: Collected) -> dict[str, object]:
@@ -135,14 +152,23 @@ def _tokens(n: float | None) -> str:
     return f"{n:.0f}"
 
 
+def _imported_sections(imported: ImportedScores) -> Iterator[RenderableType]:
+    files = ", ".join(f"{count(n, 'file')} of {name}" for name, n in imported.formats.items())
+    scores = f"{len(imported.rows):,} scores of {len(imported.prompts):,} prompts"
+    yield line(f"{scores} from {files}")
+    yield heading("Scores")
+    yield _models_table(imported.rows)
+    yield from _class_sections(imported.rows)
+
+
 def _sections(collected: Collected) -> Iterator[RenderableType]:
     yield line(f"{count(len(collected.rows), 'score')} of {count(collected.n_answers, 'answer')}")
     if collected.rows:
         yield heading("Scores")
         yield _models_table(collected.rows)
         yield indented(
-            "answered: with an answer that the grader found; agree: share of a prompt's samples "
-            "with the same answer; tokens: of an answer, mean; logprob: mean, of a token"
+            "n: answers; found: those in which the grader found an answer at all; agree: share of "
+            "a prompt's samples with the same answer; tokens, logprob: of an answer, means"
         )
         yield from _class_sections(collected.rows)
     if collected.agreement is not None:
@@ -158,7 +184,7 @@ def _models_table(rows: Sequence[ScoreRow]) -> RenderableType:
         for key, (heading, form) in _COLUMNS.items()
     }
     known = {heading: cells for heading, cells in shown.items() if set(cells) != {NONE}}
-    made = table(["model"], ["answers", *known])
+    made = table(["model"], ["n", *known])
     for place, entry in enumerate(data):
         cells = (column[place] for column in known.values())
         made.add_row("", plain(str(entry["model_name"])), f"{entry['n_answers']:,}", *cells)
@@ -167,8 +193,8 @@ def _models_table(rows: Sequence[ScoreRow]) -> RenderableType:
 
 _COLUMNS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "score": ("score", quality),
-    "answered_ratio": ("answered", percent),
-    "agreement_ratio": ("agree", percent),
+    "answered_ratio": ("found", lambda ratio: percent(ratio, 0)),
+    "agreement_ratio": ("agree", lambda ratio: percent(ratio, 0)),
     "output_tokens": ("tokens", number),
     "mean_logprob": ("logprob", number),
 }
@@ -180,7 +206,7 @@ def _class_sections(rows: Sequence[ScoreRow]) -> Iterator[RenderableType]:
     if len(classes) < 2:
         return
     yield heading("By class")
-    made = table(["class", "model"], ["answers", "score"])
+    made = table(["class", "model"], ["n", "score"])
     for class_name in classes[:_MOST_CLASSES]:
         for name, own in _by_model([row for row in rows if row.class_name == class_name]):
             score = quality(fmean(row.score for row in own))

@@ -166,15 +166,15 @@ def _gate(gate: GateResult) -> Iterator[RenderableType]:
 def _calibration(found: Evaluation) -> Iterator[RenderableType]:
     yield heading("Is what is believed true?")
     kinds = {"class means": found.class_calibration}
-    if found.prompt_calibration not in (None, found.class_calibration):
-        kinds["per prompt"] = found.prompt_calibration
+    by_prompt = found.prompt_calibration
+    if by_prompt is not None and by_prompt != found.class_calibration:
+        kinds["per prompt"] = by_prompt
     for name, calibration in kinds.items():
-        if calibration is not None:
-            yield bullet(
-                f"{name}: off by {calibration.ece:.4f} on average (ECE), where by luck the truth "
-                f"itself would be by {calibration.ece_by_luck:.4f}; Brier {calibration.brier:.4f}"
-            )
-    shipped = found.prompt_calibration if found.ships_prompt_terms else found.class_calibration
+        yield bullet(
+            f"{name}: off by {calibration.ece:.4f} on average (ECE), where by luck the truth "
+            f"itself would be by {calibration.ece_by_luck:.4f}; Brier {calibration.brier:.4f}"
+        )
+    shipped = by_prompt if found.ships_prompt_terms else None
     yield _bins(shipped or found.class_calibration)
 
 
@@ -200,7 +200,8 @@ def _models(models: Sequence[ModelFit]) -> Iterator[RenderableType]:
     yield made
     yield indented(
         "all tokens: predicted against realised, which sizes capacity; rank: Spearman; off by: "
-        "tokens, on average; class's: the same of class means. AUC decides nothing: routers with a higher one often route no better"
+        "tokens, on average; class's: the same of class means. AUC decides nothing: routers with "
+        "a higher one often route no better"
     )
 
 

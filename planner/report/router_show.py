@@ -142,6 +142,7 @@ def _sections(shown: Shown) -> Iterator[RenderableType]:
     yield line(_head(shown), "bold")
     yield heading("Per 1,000 such answers")
     yield _table(shown)
+    yield indented("95 %: how well the mean of such prompts is known, not how one answer turns out")
     yield indented(_worth(shown.rate))
     if shown.planned:
         parts = ", ".join(f"{percent(share)} to {name}" for name, share in shown.planned)

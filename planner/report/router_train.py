@@ -9,8 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from planner.quality.calibration import LengthFit, length_fit_of
+from planner.quality.gate import LABELS_FOR_TERMS
 from planner.quality.scores import Scores
-from planner.quality.train import LABELS_FOR_MEANS, LABELS_FOR_TERMS, CrossFit
+from planner.quality.train import LABELS_FOR_MEANS, CrossFit
 from planner.report.console import RenderableType, bullet, heading, line, show, table
 from planner.report.data import as_data
 from planner.report.figures import count, listed, percent
@@ -72,7 +73,7 @@ def _sections(trained: Trained) -> Iterator[RenderableType]:
     yield heading("What each class goes by")
     yield _trust(router)
     yield heading("What held-out prompts say")
-    yield bullet(f"{'used' if router.gate.passed else 'not used'}: {router.gate.why}")
+    yield bullet(_gate(router))
     yield bullet(_inference(trained))
     yield bullet(_lengths(trained))
     more = tuple(_to_label(router))
@@ -97,6 +98,11 @@ def _basis(router: Router, trust: int, n_labels: int) -> str:
     if n_labels < LABELS_FOR_TERMS:
         return f"its own means: fewer than {LABELS_FOR_TERMS} prompts for per-prompt terms"
     return "its own means: per-prompt terms have proven no gain"
+
+
+def _gate(router: Router) -> str:
+    used = "used" if router.gate.passed else "not used"
+    return f"per-prompt terms are {used}: {router.gate.why.replace('per-prompt terms', 'they', 1)}"
 
 
 def _inference(trained: Trained) -> str:

@@ -1,4 +1,4 @@
-"""Prices kept right by realised work, so that no model gets more than its cap (ROUTER.md, 3 and 6).
+"""Prices kept right by realised work, so that no model gets more than its cap.
 
 A plan's prices balance predicted work. Realised work differs: answers are longer than predicted
 just where a router likes to send them, and the mix of requests moves. So every request is charged
@@ -9,7 +9,7 @@ Notation
     b_m    cap: work per request, or per second; inf: none             (M,)
     eps    by how much the work in any window may exceed T b_m
     W_m    work charged: predicted when a request is sent, corrected to realised when it ends
-    L_m    0.4 eps T b_m, the room
+    L_m    eps T b_m / 2, the room
     Z_m    virtual queue: how far W_m is ahead of the cap, from -L_m to 10 L_m
     p_m    slow price, mu_m price: quality per unit of work
 
@@ -20,9 +20,9 @@ Program, for each request
     mu_m  = max(0, p_m + f_m)
 
 Bound. Credit below -L is lost, so the work in a window of T requests is at most T b_m + Z at its
-end - Z at its beginning, whatever was predicted: within eps of the cap while Z stays below 1.5 L.
-There the model is closed: work of L / 22 costs the whole range of quality. Only one request that
-is itself a good part of eps T b can take Z beyond.
+end - Z at its beginning, whatever was predicted: within eps of the cap while Z stays below L. There
+work of L / 5 costs the whole range of quality, at 1.5 L work of L / 22: the model is closed. Only
+requests that are themselves a good part of eps T b, or many in flight, can take Z beyond.
 
 Why this form: f is the drift-plus-penalty price of the potential cosh: small steps near balance,
 where a price that jumps costs quality, steep ones at the end of the room. Its integral p brings Z
@@ -41,7 +41,7 @@ import numpy as np
 
 from planner.spec.arrays import FloatArray
 
-_ROOM = 0.4  # L, as a share of what a window may exceed
+_ROOM = 0.5  # L, as a share of what a window may exceed
 _LEAST, _CLOSED, _MOST = -1.0, 1.5, 10.0  # of the queue, in L
 _SLOPE, _STEEPNESS = 0.5, 3.0  # of f
 _LEARNING = 6.0  # what of f the slow price takes on in a window

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from planner.spec.base import Spec, Text
 
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[^\s#]*)?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Server(Spec):
@@ -17,13 +17,15 @@ class Server(Spec):
 
     url: Text
     served_model_name: Text | None = None  # default: the name of the pool or the model
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    api_key_env: Text | None = None  # the environment variable that holds the key
 
     @model_validator(mode="after")
-    def _is_an_address_without_secrets(self) -> Server:
-        # About the whole entry, so that no message repeats what may be a password.
+    def _holds_no_secret(self) -> Server:
+        # About the whole entry, so that no message repeats what may be a password or a key.
         if "@" in self.url or "?" in self.url:
             raise ValueError("url must hold no user, password or query: name api_key_env instead")
         if not _URL.fullmatch(self.url):
             raise ValueError("url must be an address such as http://localhost:8000")
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            raise ValueError("api_key_env must be the name of an environment variable, not a key")
         return self

@@ -6,16 +6,21 @@ import io
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from questions import PROFILES
-from router_folder import MODELS, POOLS, SAID_IN, write_router_folder
+from router_folder import MODELS, OUTPUT_TOKENS, POOLS, QUALITY, SAID_IN, write_router_folder
 from shell import Ran, Run
 
 from planner.cli.app import run
-from planner.files.router import ROUTER_FILE
+from planner.files.question import read_question
+from planner.files.router import ROUTER_FILE, read_router, write_router
+from planner.quality.features import FEATURE_NAMES
+from planner.quality.scores import scores_of
+from planner.spec.router import PER_PROMPT, Contrast
 
 MATHS = " ".join(["prove", "the", "integral", "of", "this", "prime", "equation", "is", "matrix"])
 COUNTS = {"chat": 60, "code": 60, "math": 40}
@@ -50,6 +55,23 @@ def fresh(tmp_path: Path, counts: Mapping[str, int] = COUNTS, **changes: object)
     return "plans/new"
 
 
+def test_the_folder_holds_the_truth_that_it_states(tmp_path: Path) -> None:
+    """Within four standard errors of 150 and 100 prompts, half as many of one cell."""
+    files = read_question(write_router_folder(tmp_path), [])
+    assert files is not None
+    scores = scores_of(files)
+    assert scores is not None and scores.n_prompts == 400
+    for c, name in enumerate(scores.class_names):
+        in_class = scores.class_code == c
+        for m, model_name in enumerate(scores.model_names):
+            score, tokens = scores.score[in_class, m], scores.output_tokens[in_class, m]
+            n = np.isfinite(score).sum()
+            truth = QUALITY[name][MODELS.index(model_name)]
+            assert abs(np.nanmean(score) - truth) < 4.0 * np.sqrt(truth * (1.0 - truth) / n)
+            stated = OUTPUT_TOKENS[name][MODELS.index(model_name)]
+            assert np.nanmean(tokens) == pytest.approx(stated, rel=0.15)
+
+
 # ---- train ---------------------------------------------------------------------------------------
 
 
@@ -61,7 +83,7 @@ def test_train_says_what_it_learned(rb: Run, mine: Path) -> None:
     for name, n in (("chat", "60"), ("code", "60"), ("math", "40")):
         row = next(r.split() for r in ran.out.splitlines() if r.split()[:2] == [name, n])
         assert row[2:5] == ["its", "own", "means:"]
-    assert "not used: per-prompt terms change quality" in ran.out
+    assert "per-prompt terms are not used: no class has 300" in ran.out
     assert "is told from the text alone" in ran.out
     assert max(len(r) for r in ran.out.splitlines()) <= 80
 
@@ -142,6 +164,18 @@ def test_a_router_of_other_data_is_stale(rb: Run, mine: Path) -> None:
     assert quiet.code == 1 and quiet.out == "" and "rb router train DIR" in quiet.err
 
 
+def test_eval_says_what_the_file_ships(rb: Run, mine: Path) -> None:
+    """Whatever the gate says today: the per-prompt terms are in the file."""
+    router = read_router(mine / ROUTER_FILE, [])
+    assert router is not None
+    n = len(FEATURE_NAMES)
+    terms = Contrast(np.zeros(n), np.ones(n), np.zeros((n, 3)))
+    trust = np.full(3, PER_PROMPT)
+    write_router(mine, replace(router, contrast=terms, trust=trust))
+    data = json.loads(rb("router", "eval", str(mine), "--json").out)
+    assert data["router"] == "fits" and data["ships_prompt_terms"]
+
+
 def test_eval_needs_no_router(rb: Run, mine: Path) -> None:
     (mine / ROUTER_FILE).unlink()
     ran = rb("router", "eval", str(mine), "--json")
@@ -177,6 +211,7 @@ def test_what_quality_is_worth_decides(rb: Run, mine: Path) -> None:
     assert cheap["winner"] == "llama-3.1-8b" and dear["winner"] == "llama-3.1-405b"
     starts = [w["usd_per_quality"] for w in cheap["wins_from_usd_per_quality"]]
     assert starts[0] == 0.0 and starts == sorted(starts)
+    assert dear["usd_per_quality"] == 1.0  # $10 for 0.01 of 1,000 answers
     assert cheap["models"][0]["net_usd"] == max(m["net_usd"] for m in cheap["models"])
 
 

@@ -1,6 +1,6 @@
 """A chat server that answers what a table says: for the tests of collecting.
 
-    python answering_server.py PORT_FILE '{"replies": {"2+2": "The answer is 4."}}'
+python answering_server.py PORT_FILE '{"replies": {"2+2": "The answer is 4."}}'
 """
 
 from __future__ import annotations

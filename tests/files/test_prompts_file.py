@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from planner.errors import Fault
+from planner.files.csvs import raw_rows
 from planner.files.prompts import read_prompts
 from planner.files.question import read_question
 from planner.files.text import content_hash
@@ -127,6 +128,7 @@ def test_every_prompt_of_the_scores_gets_its_text(table):
     assert files.prompts.prompt_ids == ("p1", "p2")
     assert files.prompts.text == ("one", "two")
     assert set(files.hashes) == {"question.yaml", "scores.csv", "prompts.jsonl"}
+    assert files.hashes["scores.csv"] == content_hash(raw_rows(SCORES))
 
 
 def test_a_prompt_of_the_scores_without_a_line_is_a_fault(table):

@@ -44,6 +44,8 @@ def loaded_by(arguments: list[str]) -> tuple[int, set[str]]:
         (["profile", "gpu", "--help"], HEAVY - {"pydantic"}),
         (["profile", "show", "--help"], HEAVY - {"pydantic"}),
         (["router", "--help"], HEAVY - {"pydantic"}),
+        (["router", "collect", "--help"], HEAVY - {"pydantic"}),
+        (["router", "import", "--help"], HEAVY - {"pydantic"}),
         (["router", "train", "--help"], HEAVY - {"pydantic"}),
         (["router", "eval", "--help"], HEAVY - {"pydantic"}),
         (["router", "show", "--help"], HEAVY - {"pydantic"}),

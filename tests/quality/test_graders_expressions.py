@@ -19,6 +19,9 @@ EQUAL = [
     ("1 1/2", "3/2"),
     (r"2\sqrt{3}", "sqrt(12)"),
     (r"\sqrt[3]{8}", "2"),
+    (r"\sqrt2x", r"x\sqrt{2}"),
+    (r"\frac{1}2x", "x/2"),
+    (r"\sqrt{x}^2", "x"),
     (r"\frac{\pi}{3}", "pi/3"),
     ("3.1416", r"\pi"),
     (r"\left( 1 , 2 \right)", "(1,2)"),
@@ -100,6 +103,15 @@ def test_what_is_too_deep_or_too_long_is_no_expression_or_has_a_value(text):
     assert same(text, text, T)
     assert not same(text, "17", T)
     assert not same(text, f"{text}1", T)
+
+
+def test_a_long_chain_needs_little_stack():
+    """A caller may be deep in calls already."""
+
+    def deep(n):
+        return deep(n - 1) if n else same("x" * 199, "y", T)
+
+    assert not deep(300)
 
 
 LEAVES = st.one_of(

@@ -5,7 +5,7 @@ import pytest
 from planner.errors import Fault
 from planner.files.faults import build
 from planner.quality.rules import Facts, class_name_of, first_match, key_digest, rules_of
-from planner.spec.question import RouterSettings
+from planner.spec.question import Question, RouterSettings
 from planner.spec.router import Rule
 
 HEADER = Rule("code", "header", "ide", "X-Client")
@@ -101,3 +101,18 @@ def test_a_faulty_rule_is_told(rule, said):
     made, faults = settings([rule])
     assert made is None
     assert [said in fault for fault in faults] == [True]
+
+
+def test_a_rule_must_name_a_class_of_its_question():
+    question = {
+        "version": 1,
+        "classes": [{"name": "chat", "rate_rps": 1.0}],
+        "class_scores": "class_scores.csv",
+        "stock": {"h100": 1},
+        "router": {"classes": "inferred", "rules": [{"class": "chess", "pattern": "mate"}]},
+    }
+    faults: list[Fault] = []
+    assert build(Question, question, "question.yaml", faults) is None
+    assert [fault.what for fault in faults] == ["router.rules name no class of the question: chess"]
+    question["router"]["rules"][0]["class"] = "chat"
+    assert build(Question, question, "question.yaml", []).router.classes == "inferred"

@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from router_cases import CLASSES, RULES, TOKENS, USD_PER_TOKEN, made_router, made_scores
+from router_cases import (
+    CLASSES,
+    PASSED,
+    RULES,
+    SIZES,
+    TOKENS,
+    USD_PER_TOKEN,
+    made_router,
+    made_scores,
+)
 
 from planner.files.router import router_hash
 from planner.quality import train
@@ -28,12 +37,12 @@ def other_results(scores: Scores, rows: np.ndarray) -> Scores:
 
 
 @pytest.fixture
-def open_gate(monkeypatch):
+def gate(monkeypatch):
     """A gate that lets everything pass, or nothing."""
 
     def set_to(passed: bool) -> None:
-        real = train.run_gate
-        monkeypatch.setattr(train, "run_gate", lambda *given: replace(real(*given), passed=passed))
+        verdict = replace(PASSED, passed=passed)
+        monkeypatch.setattr(train, "run_gate", lambda *given: verdict)
 
     return set_to
 
@@ -53,7 +62,8 @@ def test_the_results_of_a_prompt_and_its_duplicates_move_nothing_said_of_them():
         text=[once.text[i] for i in rows],
     )
     known = cross_fit(scores)
-    assert not np.array_equal(known.prompt_quality, known.class_quality)  # terms are at work
+    moved = (known.prompt_quality != known.class_quality).any(axis=1)
+    assert (moved == (scores.class_code == 0)).all()  # terms are at work where labels are many
     for group in ([5, 390], [340, 391], [385, 392]):
         changed = cross_fit(other_results(scores, np.array(group)))
         for name in COLUMNS:
@@ -76,29 +86,52 @@ def test_a_class_is_predicted_by_the_means_of_the_other_folds():
         )
 
 
+def test_a_class_is_not_inferred_from_its_own_prompt():
+    """Every prompt has words that no other has, and a class by chance: nothing can be told."""
+    code = np.random.default_rng(0).integers(0, 2, 200)
+    texts = [f"{chr(97 + i % 26) * 3}{i} {i}z{i} q{i}" for i in range(200)]
+    scores = make_scores(("a", "b"), ("x", "y"), code, np.full((200, 2), 0.5), text=texts)
+    taken_for = cross_fit(scores).class_posterior.argmax(axis=1)
+    assert 0.35 < (taken_for == code).mean() < 0.65
+
+
+def test_a_model_that_was_scored_on_hard_prompts_only_is_not_thought_bad_at_easy_ones():
+    random = np.random.default_rng(0)
+    hard = np.arange(800) % 2 == 1
+    chance = np.where(hard, 0.3, 0.8)[:, None] + [0.0, 0.03]
+    score = (random.random((800, 2)) < chance).astype(np.float64)
+    score[~hard, 1] = np.nan
+    texts = [f"{'1 + 2 * 3 ' * 20 if h else 'please'} {i}" for i, h in enumerate(hard.tolist())]
+    scores = make_scores(("a",), ("x", "y"), np.zeros(800, np.int64), score, text=texts)
+    quality = cross_fit(scores).prompt_quality
+    assert quality[hard].mean(axis=0) == pytest.approx([0.30, 0.33], abs=0.06)
+    assert quality[~hard].mean(axis=0) == pytest.approx([0.80, 0.83], abs=0.08)
+
+
 def test_luck_is_no_gain():
     """Scores that no text can tell: the gate stays shut, and nothing seems to be won."""
     shut = 0
     for seed in range(3):
         scores = made_scores(seed, {"sum": 1100})
         luck = np.random.default_rng(seed).permutation(scores.n_prompts)
-        gate = train_router(replace(scores, score=scores.score[luck]), USD_PER_TOKEN[:1]).gate
-        assert abs(gate.gain) < 1.0
-        shut += not gate.passed
+        found = train_router(replace(scores, score=scores.score[luck]), USD_PER_TOKEN[:1]).gate
+        assert abs(found.gain) < 1.0
+        shut += not found.passed
     assert shut == 3
 
 
 def test_terms_that_tell_pass_the_gate():
-    gate = made_router().gate
-    assert gate.passed
-    assert gate.gain_low > 5.0  # points: the small model fails on every other sum
+    scores = made_scores(0, {"sum": 600, "talk": 400})
+    found = train_router(scores, USD_PER_TOKEN[:2]).gate
+    assert found.passed
+    assert found.gain_low > 5.0  # points: the small model fails on every other sum
 
 
 # ---- Trust ---------------------------------------------------------------------------------------
 
 
-def test_trust_depends_on_the_number_of_labels(open_gate):
-    open_gate(True)
+def test_trust_depends_on_the_number_of_labels(gate):
+    gate(True)
     sizes = {"sum": 300, "talk": 299, "some": 30, "rare": 29}
     router = train_router(made_scores(0, sizes), USD_PER_TOKEN)
     assert router.n_labels.tolist() == [300, 299, 30, 29]
@@ -106,8 +139,8 @@ def test_trust_depends_on_the_number_of_labels(open_gate):
     assert router.contrast is not None
 
 
-def test_prompts_without_scores_are_no_labels(open_gate):
-    open_gate(True)
+def test_prompts_without_scores_are_no_labels(gate):
+    gate(True)
     scores = made_scores(0, {"sum": 310, "talk": 40})
     score = scores.score.copy()
     score[:20], score[20:30, 0] = np.nan, np.nan  # one score of two is a label
@@ -119,8 +152,8 @@ def test_prompts_without_scores_are_no_labels(open_gate):
 
 
 @pytest.mark.parametrize(("passed", "per_prompt"), [(False, True), (True, False)])
-def test_terms_are_left_out_where_they_may_not_be_used(open_gate, passed, per_prompt):
-    open_gate(passed)
+def test_terms_are_left_out_where_they_may_not_be_used(gate, passed, per_prompt):
+    gate(passed)
     router = train_router(made_scores(0, SMALL), USD_PER_TOKEN[:3], per_prompt=per_prompt)
     assert router.trust.max() == CLASS_MEAN
     assert router.contrast is None
@@ -135,7 +168,7 @@ def test_all_parts_are_there_and_in_place():
     assert router.class_names == CLASSES
     assert router.rules == RULES
     assert router.trust.tolist() == [PER_PROMPT, PER_PROMPT, CLASS_MEAN, FLEET]
-    assert router.prior.tolist() == pytest.approx([800 / 1310, 400 / 1310, 100 / 1310, 10 / 1310])
+    assert router.prior.tolist() == pytest.approx([n / sum(SIZES.values()) for n in SIZES.values()])
     assert router.provenance.n_prompts == scores.n_prompts
     assert router.provenance.data_sha256 == data_sha256(scores)
     np.testing.assert_array_equal(router.means.mean, shrunk_means(scores).mean)
@@ -224,9 +257,19 @@ def test_many_and_few_of_everything_with_gaps(n_prompts, n_classes, n_models):
 # ---- The same again ------------------------------------------------------------------------------
 
 
-def test_the_same_scores_make_the_same_router():
+def test_the_same_scores_make_the_same_router(gate):
+    gate(True)
     again = train_router(made_scores(), USD_PER_TOKEN, rules=RULES)
+    assert again.contrast is not None
     assert router_hash(again) == router_hash(made_router())
+
+
+def test_classes_are_not_inferred_where_nobody_asks():
+    scores = made_scores(0, SMALL)
+    known, bare = cross_fit(scores), cross_fit(scores, with_inference=False)
+    assert bare.class_posterior is bare.inferred_quality is bare.inferred_tokens is None
+    for name in ("fold", *COLUMNS[:4]):
+        np.testing.assert_array_equal(getattr(known, name), getattr(bare, name))
 
 
 def test_the_hash_of_the_data_sees_every_result_and_no_sign_of_nan():

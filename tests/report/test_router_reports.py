@@ -19,17 +19,20 @@ from planner.quality.calibration import Bin, Calibration, LengthFit
 from planner.quality.curve import Interval
 from planner.quality.evaluate import CurvePoint, Evaluation, Inference, ModelFit, Worth
 from planner.quality.labels import ClassLabels, LearningPoint
+from planner.quality.router import judge
 from planner.quality.scores import make_scores
 from planner.quality.shrink import shrunk_means
 from planner.quality.splitting import Split
+from planner.quality.train import train_router
 from planner.report.console import make_console
 from planner.report.figures import fine_usd
 from planner.report.router_eval import Judged, judged_data, render_judged
 from planner.report.router_next import Advice, advice_data, advise, render_advice, shares_by_model
-from planner.report.router_show import Option, Shown, ranked, render_shown, shown_data
+from planner.report.router_show import Option, Shown, explain, ranked, render_shown, shown_data
+from planner.scheduling.choice import best_model
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
-from planner.spec.router import GateResult
+from planner.spec.router import GateResult, Router, Rule
 
 NAN = math.nan
 NEVER = Interval(NAN, NAN, NAN)
@@ -164,6 +167,68 @@ def test_what_is_shown_as_data() -> None:
     assert json.loads(canonical_json(shown_data(shown(None, BIG))))["winner"] is None
 
 
+@pytest.fixture(scope="module")
+def router() -> Router:
+    """Trained on three classes that are told apart by their words, one of them hardly labelled."""
+    rng = np.random.default_rng(0)
+    words = ("garden dinner story film", "python loop array stack", "prime angle matrix root")
+    code = np.repeat([0, 1, 2], [60, 60, 12])
+    text = [" ".join(rng.choice(words[c].split(), 12)) for c in code]
+    quality = np.array([[0.9, 0.92], [0.5, 0.8], [0.2, 0.7]])[code]
+    score = (rng.random((132, 2)) < quality).astype(float)
+    tokens = np.exp(rng.normal(5.0, 0.3, (132, 2)))
+    scores = make_scores(
+        ("chat", "code", "math"), ("small", "big"), code, score, text=text, output_tokens=tokens
+    )
+    return train_router(scores, np.array([[1e-6, 8e-6]] * 3))
+
+
+@pytest.mark.parametrize("usd", [1e-5, 1e-3, 3e-3, 1e-2, 1.0])
+def test_what_is_shown_is_what_is_routed(router: Router, usd: float) -> None:
+    for text in ("film garden story dinner", "array loop", "angle of the matrix", "hello"):
+        found = explain(router, text, None, ExchangeRate(usd, ""), None)
+        judgement = judge(router, [text])
+        money = (judgement.class_weight @ router.usd_per_token) * judgement.output_tokens
+        chosen = best_model(judgement.quality, money, np.full(2, 1.0 / usd))[0]
+        assert ranked(found)[0].model_name == router.model_names[chosen]
+        assert [o.usd for o in found.options] == pytest.approx(money[0].tolist())
+
+
+def test_how_the_class_is_known(router: Router) -> None:
+    rate = ExchangeRate(0.01, "")
+    inferred = explain(router, "stack loop python", None, rate, None)
+    assert (inferred.known, inferred.likely[0][0]) == ("inferred", "code")
+    declared = explain(router, "stack loop python", "chat", rate, None)
+    assert (declared.known, declared.likely) == ("declared", (("chat", 1.0),))
+    ruled = replace(router, rules=(Rule("chat", "pattern", "loop"),))
+    by_rule = explain(ruled, "stack loop python", None, rate, None)
+    assert (by_rule.known, by_rule.likely) == ("by rule", (("chat", 1.0),))
+    unknown = explain(replace(router, bayes=None), "stack loop python", None, rate, None)
+    assert unknown.known == "not known" and len(unknown.likely) == 3
+    text = written(lambda console: render_shown(by_rule, console))
+    assert "class by rule: chat; judged by the means of its class" in text
+
+
+def test_a_class_with_few_labels_is_judged_by_all(router: Router) -> None:
+    found = explain(router, "prime angle matrix root", None, None, None)
+    assert found.likely[0][0] == "math" and "too few labels" in found.basis
+    assert all(option.low is None for option in found.options)
+    trusted = explain(router, "stack loop python", "code", None, None)
+    for option in trusted.options:
+        assert option.low < option.quality < option.high
+
+
+def test_the_plan_s_own_routes_are_shown(router: Router, demo_plan: Plan) -> None:
+    renamed = tuple(
+        route.model_copy(update={"class_name": "chat"})
+        for route in demo_plan.routing
+        if route.class_name == "gsm"
+    )
+    plan = demo_plan.model_copy(update={"routing": renamed})
+    found = explain(router, "film", "chat", None, plan)
+    assert found.planned == (("llama-3.1-70b", 0.6), ("llama-3.1-8b", 0.4))
+
+
 # ---- next ----------------------------------------------------------------------------------------
 
 
@@ -190,8 +255,9 @@ def test_what_to_score_next() -> None:
     assert "Prompts that are there (10 of 10)" in text
     assert "money does not count without a plan or --usd-per-point" in said(text)
     n_a = 20 - n_b
-    if n_a:
-        assert f"{n_a} for a, {n_b - 10} for b; the same ones" in said(text)
+    assert n_a > 0 and n_b - 10 > 0
+    new = f"{max(n_a, n_b - 10)} new prompts of open: {n_a} for a, {n_b - 10} for b; the same ones"
+    assert new in said(text)
 
 
 def test_more_prompts_than_fit_are_in_the_data() -> None:
@@ -244,12 +310,12 @@ def evaluation(**changes: object) -> Evaluation:
         curve=tuple(point),
         oracle_points=Interval(9.3, 8.8, 9.9),
         class_means=worth,
-        per_prompt=worth,
+        per_prompt=Worth(Interval(0.23, 0.16, 0.29), Interval(2.1, 1.5, 2.6)),
         reference=None,
         inference=Inference(0.83, worth, Interval(0.9, 0.8, 1.0)),
         gate=GateResult(False, 0.05, -0.1, 0.2, 0.01, -0.015, 0.02, 397, 1000, why),
         class_calibration=calibration,
-        prompt_calibration=calibration,
+        prompt_calibration=replace(calibration, ece=0.0181),
         models=(
             ModelFit("small", 0.71, 0.73, LengthFit(1.003, 0.68, 120.4, 131.0)),
             ModelFit("big-model-with-a-name", NAN, NAN, LengthFit(0.99, NAN, 88.0, 90.0)),
@@ -273,7 +339,12 @@ def test_what_a_router_is_worth() -> None:
     assert "6.2% of the scores are missing" in one
     assert "the class +1.90 +1.40 +2.50 21% 15% 28%" in one
     assert "no: per-prompt terms change quality by +0.05 points" in one
-    assert "class means: off by 0.0081 on average (ECE), of which luck alone explains 0.0075" in one
+    assert (
+        "class means: off by 0.0081 on average (ECE), where by luck the truth itself would be by"
+        in one
+    )
+    assert "per prompt: off by 0.0181 on average" in one
+    assert "the prompt, too +2.10 +1.50 +2.60 23% 16% 29%" in one
     assert "small +0.30% 0.68 120 131 0.71 0.73" in one
     assert "AUC decides nothing" in one
     assert "of the gap, class means close 15.0% with 300 labelled prompts" in one
@@ -298,6 +369,14 @@ def test_what_is_not_there_is_not_shown() -> None:
     assert "there is nothing to route" in text
     for absent in ("over mixing single", "inferred", "splitting", "missing", "repeat"):
         assert absent not in text
+
+
+def test_terms_that_change_nothing_are_no_second_router() -> None:
+    """No class has enough labels for them: the row and the calibration would be the same again."""
+    same = evaluation()
+    same = replace(same, per_prompt=same.class_means, prompt_calibration=same.class_calibration)
+    text = written(lambda console: render_judged(judged(evaluation=same), console))
+    assert "the prompt, too" not in text and "per prompt:" not in text
 
 
 def test_classes_that_gain_nothing_from_a_cut_are_said_to() -> None:

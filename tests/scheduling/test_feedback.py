@@ -138,7 +138,7 @@ def test_caps_are_met_while_many_requests_are_in_flight():
 @given(st.lists(st.floats(0.0, 6.0), min_size=1, max_size=200))
 def test_prices_are_bounded_whatever_happens(works):
     keeper = PriceKeeper(np.zeros(2), np.array([1.0, FREE]), window=20.0)
-    most = np.sinh(4.5) / (0.4 * 0.05 * 20.0)  # half of it learned, half of it now
+    most = np.sinh(4.5) / (0.5 * 0.05 * 20.0)  # half of it learned, half of it now
     for work in works:
         keeper.routed(0, work)
         assert 0.0 <= keeper.price[0] <= most * (1.0 + 1e-12)
@@ -150,7 +150,7 @@ def test_prices_are_bounded_whatever_happens(works):
 def test_work_ahead_of_the_cap_is_in_the_queue(works, begin):
     """The bound: work in a window <= cap + queue at its end - queue at its begin."""
     keeper = PriceKeeper(np.zeros(1), np.array([1.0]), window=2000.0)
-    room = 0.4 * 0.05 * 2000.0
+    room = 0.5 * 0.05 * 2000.0
     before = 0.0
     for i, work in enumerate(works):
         if i == begin:
@@ -188,6 +188,42 @@ def test_a_price_rises_with_work_above_the_cap_and_falls_to_zero_below():
     for _ in range(4000):
         keeper.routed(0, 0.0)
     assert keeper.price[0] == 0.0
+
+
+def ask(keeper, n, worth=1.0):
+    """The work that the first of two models gets while requests of work 1 want it at that price."""
+    work = 0.0
+    for _ in range(n):
+        wanted = keeper.price[0] < worth
+        keeper.routed(0 if wanted else 1, 1.0)
+        work += wanted
+    return work
+
+
+def test_the_queue_comes_back_to_balance_at_any_price():
+    """So the next window has its whole room again, whatever price the traffic needs."""
+    for worth in (0.01, 0.05, 0.1):
+        keeper, queue = PriceKeeper(np.zeros(2), np.array([0.5, FREE])), []
+        ask(keeper, 2 * WINDOW, worth)
+        for _ in range(WINDOW):
+            ask(keeper, 1, worth)
+            queue.append(keeper._queue[0])
+        assert abs(np.mean(queue)) < 0.1
+        assert keeper.price[0] == pytest.approx(worth, rel=0.2)
+
+
+def test_a_long_rest_earns_no_right_to_a_burst():
+    keeper = PriceKeeper(np.zeros(2), np.array([0.25, FREE]))
+    for _ in range(5 * WINDOW):
+        keeper.routed(1, 1.0)
+    assert ask(keeper, WINDOW) <= 1.05 * 0.25 * WINDOW + 1.0
+
+
+def test_one_huge_request_is_made_up_for():
+    keeper = PriceKeeper(np.zeros(2), np.array([0.25, FREE]))
+    room = 0.5 * 0.05 * WINDOW * 0.25
+    keeper.routed(0, 6.0 * room)
+    assert 6.0 * room + ask(keeper, WINDOW) <= 1.05 * 0.25 * WINDOW
 
 
 def test_a_correction_makes_the_charge_what_was_realised():

@@ -103,7 +103,7 @@ def _kappa(
 def _correlation(
     x: np.typing.NDArray[np.float64], y: np.typing.NDArray[np.float64]
 ) -> float | None:
-    if x.size < 2 or not x.std() or not y.std():
+    if x.size < 2 or not np.ptp(x) or not np.ptp(y):
         return None
     return float(np.corrcoef(x, y)[0, 1])
 

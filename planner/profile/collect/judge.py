@@ -14,7 +14,7 @@ import re
 from planner.profile.collect.client import Message
 from planner.spec.prompts import PromptLine
 
-MAX_TOKENS = 512  # a few words of reasoning before the number do no harm
+MAX_TOKENS = 2048  # for judges that reason before they say their number
 _MOST_CHARS = 20_000  # of an answer: its head and its tail, in equal parts
 _SCALE = 10.0
 _RULES = (
@@ -24,9 +24,9 @@ _RULES = (
     "can be)."
 )
 _SCORE = re.compile(
-    r"[\"'*]*\bscore[\"'*]*\s*(?:is|[:=])\s*[\"'*]*(-?\d{1,4}(?:\.\d{1,9})?)(?![\d.]\d)", re.I
+    r"\bscore[\"'*]*\s*(?:is|[:=])[\s\"'*]*(-?\d{1,4}(?:\.\d{1,9})?)(?![\d.]\d)", re.IGNORECASE
 )
-_OUT_OF = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d{1,9})?)\s*(?:/|out of)\s*10\b", re.I)
+_OUT_OF = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d{1,9})?)\s*(?:/|out of)\s*10\b", re.IGNORECASE)
 _ALONE = re.compile(r"\**(\d{1,2}(?:\.\d{1,9})?)\**\.?")
 
 

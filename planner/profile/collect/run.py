@@ -97,14 +97,11 @@ def wanted(
     temperature: float,
 ) -> tuple[Task, ...]:
     """Returns all requests, model by model, prompt by prompt in their order."""
+    requests = [Request(messages_of(prompt), max_tokens, temperature) for prompt in prompts]
     return tuple(
-        Task(
-            AnswerKey(prompt.prompt_id, name, sample),
-            name,
-            Request(messages_of(prompt), max_tokens, temperature),
-        )
+        Task(AnswerKey(prompt.prompt_id, name, sample), name, request)
         for name in model_names
-        for prompt in prompts
+        for prompt, request in zip(prompts, requests, strict=True)
         for sample in range(1, n_samples + 1)
     )
 
