@@ -31,6 +31,7 @@ class Asked:
     grader: str
     models: Sequence[str]
     limit: int | None
+    only: Path | None
     prices: Mapping[str, float]
     rubric: Path | None
     judge: str | None
@@ -52,6 +53,7 @@ class Read(NamedTuple):
 
     prompts: tuple[PromptLine, ...]
     fleet: Mapping[str, Sequence[ChatClient]]
+    only: frozenset[tuple[str, str]] | None  # prompts and models; None: every prompt of every model
     judge: Sequence[ChatClient]
     rubric: str
     labels: tuple[Label, ...]
@@ -69,9 +71,12 @@ def read(asked: Asked) -> Read:
     from planner.spec.answers import Answer, Verdict
 
     faults: list[Fault] = _option_faults(asked)
-    prompts = _prompts(asked, faults)
+    only = _only(asked, faults)
+    prompts = _prompts(asked, only, faults)
     servers = _servers(asked, faults)
     fleet = _fleet(asked, servers, faults)
+    if only is not None and servers:
+        fleet = _named(asked, only, fleet, faults)
     judge: Sequence[ChatClient] = ()
     if asked.judge is not None and asked.judge in servers:
         judge = _clients(asked.judge, servers[asked.judge], asked.timeout_s)
@@ -84,14 +89,20 @@ def read(asked: Asked) -> Read:
     if faults:
         raise InputError(faults)
     answers, n_stale = kept_answers(found, prompts)
-    return Read(prompts, fleet, judge, rubric, labels, answers, n_stale, tuple(verdicts), there)
+    return Read(
+        *(prompts, fleet, only, judge, rubric, labels, answers, n_stale, tuple(verdicts), there)
+    )
 
 
 def _option_faults(asked: Asked) -> list[Fault]:
+    from planner.files.scores_out import PROMPTS_FILE
+    from planner.files.text import is_there
+
     faults = []
     needed: list[tuple[str, object]] = []
     if not asked.regrade:
-        needed += [("--endpoints", asked.endpoints), ("--prompts", asked.prompts)]
+        there = asked.prompts or is_there(asked.folder / PROMPTS_FILE)
+        needed += [("--endpoints", asked.endpoints), ("--prompts", there or None)]
     if asked.grader == "llm":
         needed += [("--rubric", asked.rubric), ("--judge", asked.judge)]
     for option, value in needed:
@@ -102,23 +113,66 @@ def _option_faults(asked: Asked) -> list[Fault]:
         for option in (name for name, value in given.items() if value is not None):
             what = f"belongs to the llm grader, got --grader {asked.grader}"
             faults.append(Fault(option, "", what, "leave it out, or give --grader llm"))
+    if asked.only is not None:
+        other = "--regrade" if asked.regrade else "--limit" if asked.limit is not None else None
+        if other is not None:
+            what = f"says which requests are sent, got {other}, too"
+            faults.append(Fault("--only", "", what, f"leave {other} out"))
     return faults
 
 
-def _prompts(asked: Asked, faults: list[Fault]) -> tuple[PromptLine, ...]:
+def _only(asked: Asked, faults: list[Fault]) -> frozenset[tuple[str, str]] | None:
+    """Returns the prompts and models that are to be asked; None: every prompt of every model."""
+    from planner.files.requests import read_requests
+
+    return None if asked.only is None else read_requests(asked.only, faults)
+
+
+def _named(
+    asked: Asked,
+    only: frozenset[tuple[str, str]],
+    fleet: dict[str, list[ChatClient]],
+    faults: list[Fault],
+) -> dict[str, list[ChatClient]]:
+    """Returns the clients of the models that are to be asked; faults for those without any."""
+    from planner.files.faults import unknown_name
+    from planner.files.text import shown
+
+    assert asked.only is not None
+    wanted = {model_name for _, model_name in only}
+    if not asked.models:  # else these are the only ones that are wanted
+        faults += [
+            unknown_name(shown(asked.only), "model_name", name, fleet, "model in --endpoints")
+            for name in sorted(wanted - fleet.keys())
+        ]
+    return {name: clients for name, clients in fleet.items() if name in wanted}
+
+
+def _prompts(
+    asked: Asked, only: frozenset[tuple[str, str]] | None, faults: list[Fault]
+) -> tuple[PromptLine, ...]:
     """Returns the prompts to be asked, in the order in which a limit takes them."""
     from planner.files.prompts import read_prompts
     from planner.files.scores_out import PROMPTS_FILE
-    from planner.files.text import shown
+    from planner.files.text import is_there, shown
     from planner.profile.collect.grading import reference_problems
     from planner.profile.collect.run import drawn, messages_of
 
     path = asked.prompts or asked.folder / PROMPTS_FILE
-    if asked.prompts is None and not asked.regrade:
+    if asked.prompts is None and not is_there(path) and not asked.regrade:
         return ()
+    n_before = len(faults)
     prompts, _ = read_prompts(path, faults)
     prompts = drawn(prompts, asked.limit)
     name = shown(path)
+    if only is not None and asked.only is not None:
+        named = {prompt_id for prompt_id, _ in only}
+        strange = sorted(named - {p.prompt_id for p in prompts})
+        if len(faults) == n_before:  # a prompt may be missing only because its line is faulty
+            fix = "add it there, or name another file as --prompts"
+            what = f"is not in {name}"
+            _fault_of(faults, shown(asked.only), "prompt_id", what, strange, fix)
+        prompts = tuple(p for p in prompts if p.prompt_id in named)
     classless = [p.prompt_id for p in prompts if p.class_name is None]
     _fault_of(faults, name, "class", "is missing", classless, "say which class each is of")
     empty = [p.prompt_id for p in prompts if not any(m["content"] for m in messages_of(p))]

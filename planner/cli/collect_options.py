@@ -84,6 +84,12 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", min=1, help="Only so many prompts, drawn by a hash of their ids."),
 ]
+Only = Annotated[
+    Path | None,
+    typer.Option(
+        "--only", metavar="FILE", help="Ask only what FILE lists: rb router next DIR --json > FILE."
+    ),
+]
 Tolerance = Annotated[
     float, typer.Option("--tolerance", min=0.0, max=1.0, help="Of numbers, relative.")
 ]

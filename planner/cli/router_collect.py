@@ -36,6 +36,7 @@ def collect(
     max_tokens: o.MaxTokens = 2048,
     temperature: o.Temperature = None,
     limit: o.Limit = None,
+    only: o.Only = None,
     tolerance: o.Tolerance = 1e-4,
     timeout: o.Timeout = "10m",
     usd_per_million_output: o.Prices = None,
@@ -52,7 +53,7 @@ def collect(
 
     A few answers of each model come first: they show what the rest will take, and you are asked.
     Every answer is kept in DIR/answers.jsonl at once: Ctrl-C keeps them, and the same command goes
-    on. Scores of other prompts and models stay.
+    on. Scores of other prompts and models stay. With --only, what rb router next names is asked.
     Exit 1: some requests were not answered.
 
     Example: rb router collect plans/support --prompts p.jsonl --endpoints e.yaml --grader numeric
@@ -75,6 +76,7 @@ def collect(
         grader=grader,
         models=tuple(model or ()),
         limit=limit,
+        only=only,
         prices=settings.usd_per_million_output or {},
         rubric=rubric,
         judge=judge,
@@ -143,7 +145,9 @@ def _collect(
         verdicts = stack.enter_context(Journal(asked.folder / VERDICTS_FILE))
         judging = None if judge is None else replace(judge, save=verdicts.append)
         work = Collection(
-            found.prompts, found.fleet, settings, found.answers, answers.append, judging
+            *(found.prompts, found.fleet, settings, found.answers, answers.append),
+            judge=judging,
+            only=found.only,
         )
         if not work.n_left:
             return Worked()

@@ -23,7 +23,8 @@ def next_(
     """Says which answers to score next.
 
     Scores go where they can still change a choice between models that carries traffic: not to
-    what is clear already, and not to what no choice hangs on. --json lists every prompt.
+    what is clear already, and not to what no choice hangs on. --json lists every prompt: a file of
+    that is what rb router collect --only asks.
 
     Example: rb router next plans/mine --n 200
     """

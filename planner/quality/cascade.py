@@ -52,7 +52,7 @@ FEWEST_PROMPTS = 100
 FEWEST_PER_SIDE = 20
 """Prompts that are escalated, and that are not, below which a threshold is not tried."""
 FEWEST_OF_MODEL = 30
-"""Scored prompts below which a single model is no part of a mix (ROUTER.md, section 5)."""
+"""Scored prompts below which a single model is no part of a mix."""
 NEXT_ON_HULL = 2
 MOST_PAIRS = 2
 MOST_THRESHOLDS = 3
@@ -329,9 +329,9 @@ def _proven(part: _Class, z: float) -> Iterator[CascadeOption]:
 def _option(scores: Scores, tried: _Try, gain: float, reaches: float) -> CascadeOption:
     """Returns a try with everything that a plan has to know of it."""
     rows, sent_on = tried.usable, tried.escalated
-    played = played_score(scores.score, tried.first, tried.second, sent_on)[rows]
-    quality = float(played.mean())
-    error = SINGLE_Z * float(played.std()) / played.size**0.5
+    played = played_score(scores.score, tried.first, tried.second, sent_on)
+    measured = means_of([(played, rows)], scores.group)
+    quality, error = float(measured.mean[0]), SINGLE_Z * float(measured.error[0])
     return CascadeOption(
         class_name=scores.class_names[scores.class_code[0]],
         first=scores.model_names[tried.first],

@@ -98,7 +98,7 @@ def _n_buckets(n_classes: int) -> int:
 
 def _read_corpus(texts: Sequence[str], n_buckets: int) -> _Corpus:
     """Returns texts as buckets."""
-    buckets, firsts, n_read = [], [], 0
+    buckets, firsts, n_read = [np.zeros(0, np.uint16)], [np.zeros(0, np.int64)], 0
     for words in read_words(texts):
         bucket, first = buckets_of(words, n_buckets)
         buckets.append(bucket.astype(np.uint16))
@@ -133,6 +133,8 @@ def _log_likelihood(counts: FloatArray, smoothing: float) -> Float32Array:
     smoothed = counts + smoothing
     result: Float32Array = np.log(smoothed / smoothed.sum(axis=0)).astype(np.float32)
     known = counts.any(axis=0)
+    if not known.any():  # no text at all: no word speaks for any class
+        return result
     result[:, ~known] = result[:, known].min(axis=1, keepdims=True)
     return result
 

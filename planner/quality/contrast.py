@@ -2,8 +2,8 @@
 
 Only differences between models decide a route, so residuals are turned into their mean over the
 models and the principal axes of what differs, and every such contrast gets as much shrinkage as
-leaving out each prompt asks for; most contrasts of most fleets shrink to nothing (ROUTER.md: class
-means give almost all that can be had). Whether the terms are used at all is the gate's decision.
+leaving out each prompt asks for; most contrasts of most fleets shrink to nothing, as class means
+give almost all that can be had. Whether the terms are used at all is the gate's decision.
 
 Notation
     N, M, F   prompts, models, features
@@ -38,7 +38,7 @@ def class_residual(
     _, cell = np.unique(class_code + n_classes * group, return_inverse=True)
     total, count = (
         class_sums(part, class_code, n_classes)[class_code]
-        - class_sums(part, cell, int(cell.max()) + 1)[cell]
+        - class_sums(part, cell, int(cell.max(initial=-1)) + 1)[cell]
         for part in (value, scored.astype(np.float64))
     )
     return score - np.where(count > 0.0, total, np.nan) / np.maximum(count, 1.0)

@@ -193,7 +193,7 @@ def _models(models: Sequence[ModelFit]) -> Iterator[RenderableType]:
     for model in models:
         fit = model.lengths
         cells = [_signed(100 * (fit.total_ratio - 1), "%"), _plain(fit.spearman)]
-        cells += [number(round(fit.mean_error_tokens)), number(round(fit.class_mean_error_tokens))]
+        cells += [_tokens(fit.mean_error_tokens), _tokens(fit.class_mean_error_tokens)]
         made.add_row(
             "", model.model_name, *cells, _plain(model.class_auc), _plain(model.prompt_auc)
         )
@@ -249,6 +249,10 @@ def _score(value: float) -> str:
 
 def _plain(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else NONE
+
+
+def _tokens(value: float) -> str:
+    return number(round(value)) if math.isfinite(value) else NONE
 
 
 def _signed(value: float, unit: str = "") -> str:

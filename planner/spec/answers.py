@@ -19,6 +19,14 @@ class AnswerKey(NamedTuple):
     sample: int
 
 
+class AnswerRequest(Spec):
+    """One answer to score, as `rb router next --json` lists it."""
+
+    prompt_id: Text
+    class_name: Name | None = Field(default=None, alias="class")
+    model_name: Name
+
+
 class Answer(Spec):
     """What a model said to a prompt (a line of answers.jsonl), and how it was asked."""
 

@@ -120,6 +120,77 @@ def test_answers_are_graded_again_without_a_request(rb):
     assert {row["score"] for row in rows() if row["model_name"] == "plain-1b"} == {"0"}
 
 
+NAMED = [
+    {"prompt_id": "q3", "class": "odd", "model_name": "good-8b"},
+    {"prompt_id": "q8", "class": "even", "model_name": "good-8b"},
+    {"prompt_id": "q8", "class": "even", "model_name": "plain-1b"},
+]
+
+
+def write_only(*requests):
+    """Returns the options that name what `rb router next --json` would have listed."""
+    Path("next.json").write_text(json.dumps({"requests": requests, "cells": []}))
+    return "--only", "next.json"
+
+
+@pytest.mark.usefixtures("folder")
+def test_only_what_is_listed_is_asked(rb):
+    only = write_only(*NAMED)
+    ran = rb(*NUMERIC, *only)
+    assert ran.code == 0, ran.err
+    asked = {(entry["prompt_id"], entry["model_name"]) for entry in journal()}
+    assert asked == {("q3", "good-8b"), ("q8", "good-8b"), ("q8", "plain-1b")}
+    assert len(journal()) == len(rows()) == 3
+    again = rb(*NUMERIC, *only)
+    assert (again.code, len(journal())) == (0, 3)
+    one = rb(*NUMERIC, *write_only({"prompt_id": "q5", "model_name": "good-8b"}, *NAMED[2:]),
+             "--model", "good-8b")  # fmt: skip
+    assert (one.code, len(journal()), len(rows())) == (0, 4, 4)
+    more = rb(*NUMERIC)
+    assert (more.code, len(rows())) == (0, 2 * N)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_prompts_of_the_folder_are_asked_where_no_file_is_named(rb):
+    rb(*NUMERIC, "--model", "good-8b")
+    Path("p.jsonl").unlink()
+    only = write_only({"prompt_id": "q1", "model_name": "plain-1b"})
+    ran = rb("router", "collect", "d", "--endpoints", "e.yaml", "--grader", "numeric", "-y", *only)
+    assert ran.code == 0, ran.err
+    assert len(rows()) == N + 1
+    assert len(Path("d/prompts.jsonl").read_text().splitlines()) == N
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("listed", "more", "says"),
+    [
+        ([{"prompt_id": "zz", "model_name": "good-8b"}], (), "is not in p.jsonl, for prompt zz"),
+        ([{"prompt_id": "q1", "model_name": "good"}], (), "did you mean good-8b?"),
+        ([{"prompt_id": "q1"}], (), "requests[0].model_name"),
+        (["q1"], (), "requests[0]: must be a mapping"),
+        ([], (), "lists no prompt that is left to score"),
+        (NAMED, ("--limit", "2"), "leave --limit out"),
+        (NAMED, ("--regrade",), "leave --regrade out"),
+    ],
+    ids=["prompt", "model", "no model", "text", "none", "limit", "regrade"],
+)
+def test_what_only_cannot_name(rb, listed, more, says):
+    ran = rb(*NUMERIC, *write_only(*listed), *more)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert not Path("d").exists()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"requests": 1}', "[" * 100_000])
+def test_only_that_is_no_list(rb, text):
+    Path("next.json").write_text(text)
+    ran = rb(*NUMERIC, "--only", "next.json")
+    assert ran.code == 2
+    assert "rb router next DIR --json" in ran.err
+
+
 @pytest.mark.usefixtures("folder")
 def test_nobody_is_asked_where_nobody_is(rb, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
@@ -267,6 +338,7 @@ def test_without_labels_the_agreement_is_said_to_be_unknown(rb, judged):
         (("--grader", "llm"), ["--rubric: is missing", "--judge: is missing", "2 faults"]),
         (("--grader", "numeric", "--prompts", "no.jsonl", "--endpoints", "no.yaml"), ["2 faults"]),
         (("--grader", "numeric", "--profiles", "no"), ["folder not found"]),
+        (("--grader", "numeric", "--only", "no.json"), ["no.json: file not found"]),
     ],
     ids=lambda value: " ".join(value)[:40],
 )

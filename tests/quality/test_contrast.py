@@ -86,6 +86,11 @@ def test_nothing_scored_is_an_error():
         fit_contrast(np.zeros((3, 2)), np.full((3, 2), np.nan), np.arange(3))
 
 
+def test_of_no_prompts_there_are_no_residuals():
+    none = np.zeros(0, np.int64)
+    assert class_residual(np.zeros((0, 3)), none, 4, none).shape == (0, 3)
+
+
 def test_class_residuals_leave_out_the_whole_group():
     rng = np.random.default_rng(9)
     score = rng.random((30, 3))

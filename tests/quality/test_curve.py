@@ -183,13 +183,13 @@ def test_groups_stay_together_and_many_groups_spread_as_much_in_bags():
 
 
 def test_few_prices_do_as_well_as_all():
-    quality_hat, cost_hat, score, cost = made(3000, 5, 2)
+    quality_hat, cost_hat, score, cost = made(900, 5, 2)
     outcome = equally(score, cost)
     few = sweep_of(quality_hat, cost_hat)
     all_of_them = sweep_of(quality_hat, cost_hat, n_points=10**6)
     assert few.spend.size <= 256 < all_of_them.spend.size
-    coarse = curve_of(few, outcome, alone(3000))
-    fine = curve_of(all_of_them, outcome, alone(3000))
+    coarse = curve_of(few, outcome, alone(900))
+    fine = curve_of(all_of_them, outcome, alone(900))
     between = np.linspace(coarse.cost[0, 0], coarse.cost[0, -1], 50)
     np.testing.assert_allclose(
         np.interp(between, coarse.cost[0], coarse.score[0]),

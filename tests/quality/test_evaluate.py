@@ -190,8 +190,8 @@ def test_a_class_of_two_kinds_is_found_and_cut_where_they_differ():
 
 
 def test_a_class_of_one_kind_is_left_whole():
-    found = [splits_of(two_faced(320, seed, 0.0))[0] for seed in range(30)]
-    assert sum(split.worthwhile for split in found) <= 1
+    found = [splits_of(two_faced(320, seed, 0.0))[0] for seed in range(15)]
+    assert not any(split.worthwhile for split in found)
     assert np.mean([split.gain.value for split in found]) < 0.3
 
 

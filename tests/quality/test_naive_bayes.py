@@ -121,3 +121,9 @@ def test_the_same_texts_give_the_same_bytes():
 
 def test_no_texts_are_no_rows(trained: NaiveBayes):
     assert posterior(trained, []).shape == (0, 3)
+
+
+def test_from_no_texts_every_class_is_as_likely():
+    none = np.zeros(0, np.int64)
+    bayes = train_naive_bayes([], none, 4, none)
+    assert posterior(bayes, ["anything at all"]) == pytest.approx(np.full((1, 4), 0.25))

@@ -169,6 +169,6 @@ def test_nothing_to_judge_is_said():
 
 
 def test_the_same_seed_says_the_same():
-    class_code, _, truth, score = made(1100, 8, slope=0.1)
+    class_code, _, truth, score = made(700, 8, slope=0.1)
     assert gate_on(score, class_code, truth, seed=5) == gate_on(score, class_code, truth, seed=5)
     assert gate_on(score, class_code, truth, seed=5) != gate_on(score, class_code, truth, seed=6)

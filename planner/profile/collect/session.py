@@ -79,19 +79,24 @@ class Collection:
         answers: dict[AnswerKey, Answer],
         save: Callable[[Answer], None],
         judge: Judge | None = None,
+        only: frozenset[tuple[str, str]] | None = None,
     ) -> None:
+        """Takes what is to be asked; `only` some pairs of prompt and model, or all of them."""
         self.answers = answers
         self._prompts = {prompt.prompt_id: prompt for prompt in prompts}
         self._fleet = fleet
         self._settings = settings
         self._save = save
         self._judge = judge
-        self._tasks = wanted(
+        tasks = wanted(
             prompts,
             list(fleet),
             settings.n_samples,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
+        )
+        self._tasks = tuple(
+            task for task in tasks if only is None or (task.key.prompt_id, task.asks) in only
         )
 
     @property
