@@ -1,4 +1,4 @@
-"""What a plan's quality rests on: what its router can know, judged on prompts held out (§4).
+"""What a plan's quality rests on: what its router can know, judged on prompts held out.
 
 Notation (C classes, P pools, M models, N scored prompts)
     w_c      share of class c in the traffic                                           (C,)
@@ -37,11 +37,14 @@ from planner.spec.plan import QualityBasis, QualityEstimate
 
 N_FOLDS = 5
 TWO_SIDED = 1.959964
+WIDEST_VARIANCE = 0.25  # that scores in [0, 1] can have
 DIGITS = 6
 DOUBTFUL = 5e-4
 MOST_CORRECTIONS = 8
 KEPT_WITHIN = 1.005
 """Work of the recorded answers per work by class that counts as the same load."""
+
+_STALE = "the router was trained on other scores: rb router train DIR"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class _Setting:
     scores: Scores
     true_class: IntArray  # (N,) of the plan's classes
     row: FloatArray  # (N, C) which class a prompt is routed as; rows sum to 1
+    mixture: FloatArray  # (C, C) true classes (columns) in what is routed as a class (rows)
     weight: FloatArray  # (N,) of each prompt in the traffic; sums to 1
     work: FloatArray  # (C, M) s; NaN where the class may not use a deployed pool of the model
     member: FloatArray  # (P, M) 1 where the pool runs the model
@@ -105,13 +109,15 @@ def quality_basis(
 
 def _estimator(files: QuestionFiles, served: Scores) -> tuple[str, bool]:
     """Returns why a model is chosen by the prompt itself, or why not; and whether it is."""
-    if files.question.router.per_prompt == "off":
+    router, is_off = files.router, files.question.router.per_prompt == "off"
+    stale = router is not None and router.provenance.data_sha256 != data_sha256(served)
+    if stale and (files.inferred is not None or not is_off):
+        return _STALE, False
+    if is_off:
         return "the question wants routing by class alone (router.per_prompt: off)", False
-    if files.router is None:
+    if router is None:
         return "no router was trained (rb router train DIR)", False
-    if files.router.provenance.data_sha256 != data_sha256(served):
-        return "the router was trained on other scores: rb router train DIR", False
-    return files.router.gate.why, files.router.gate.passed
+    return router.gate.why, router.gate.passed
 
 
 def remarks(files: QuestionFiles, basis: QualityBasis) -> list[str]:
@@ -124,6 +130,8 @@ def remarks(files: QuestionFiles, basis: QualityBasis) -> list[str]:
             "classes are what the router takes requests for by their text: "
             f"{wrong:.1%} of the traffic is taken for another class, which is planned for"
         )
+        if basis.why == _STALE:
+            found[-1] += "; but that is what a router of other scores says: rb router train DIR"
     floor = files.question.quality_at_least
     if floor is not None and basis.held_out and basis.by_class.quality < floor - DOUBTFUL:
         found.append(
@@ -169,16 +177,18 @@ def _setting(
     names = case.workload.class_names
     true_class = np.array([names.index(name) for name in scores.class_names])[scores.class_code]
     row = np.eye(len(names))[true_class]
-    traffic = case.workload.weights
+    traffic, mixture = case.workload.weights, np.eye(len(names))
     if files.inferred is not None:
         row = files.inferred.confusion[true_class]
         traffic = files.inferred.rate_rps / files.inferred.rate_rps.sum()
+        mixture = files.inferred.mixture
     per_class = np.bincount(true_class, minlength=len(names))
     models = np.array([scores.model_names.index(p.pool.scored_as) for p in case.pools])
     member = np.eye(scores.n_models)[models]
     return _Setting(
         scores=scores,
         row=row,
+        mixture=mixture,
         true_class=true_class,
         weight=traffic[true_class] / per_class[true_class],
         work=_work(settled, case.workload.rate_rps, member),
@@ -220,7 +230,8 @@ def _held_out(setting: _Setting, objectives: Objectives, settled: Settled, seed:
         if not mine.any():
             continue
         means = shrunk_means(scores.take(~mine)).mean[at]  # (C, M) in the plan's order
-        by_model = _routed(objectives, settled, means @ setting.member.T) @ setting.member
+        believed = setting.mixture @ means @ setting.member.T  # (C, P) of what is routed as c
+        by_model = _routed(objectives, settled, believed) @ setting.member
         shares[mine] = setting.row[mine] @ by_model
         known = setting.true_class[mine]
         score[mine] = np.where(np.isnan(score[mine]), means[known], score[mine])
@@ -311,8 +322,8 @@ def _estimate(setting: _Setting, value: FloatArray) -> tuple[float, float, float
     for c in np.unique(setting.true_class).tolist():
         mine = setting.true_class == c
         n, traffic = int(mine.sum()), float(setting.weight[mine].sum())
-        # A class of one prompt tells nothing of its spread: the widest that scores can have.
-        spread = float(value[mine].var(ddof=1)) if n > 1 else 0.25
+        # A prompt more might have been anywhere: equal scores of a few prompts are not certain.
+        spread = max(float(value[mine].var(ddof=1)) if n > 1 else 0.0, WIDEST_VARIANCE / n)
         variance += traffic**2 * spread / n
     width = TWO_SIDED * float(np.sqrt(variance))
     return mean, mean - width, mean + width

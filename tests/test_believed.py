@@ -16,6 +16,7 @@ from planner.files.inputs import read_inputs
 from planner.objectives import Objectives, make_objectives
 from planner.quality.folds import fold_of
 from planner.quality.scores import scores_of
+from planner.quality.train import train_router
 from planner.settle import Settled, settle
 from planner.spec.arrays import FloatArray
 from planner.spec.inputs import InferredClasses, Inputs
@@ -156,6 +157,53 @@ def test_wrongly_inferred_classes_are_named(base: Planned):
     inferred = InferredClasses(np.array(list(RATES_RPS.values())), confusion)
     (text,) = remarks(replace(files, inferred=inferred), basis)
     assert f"{(60 * 0.1 + 20 * 0.2) / 110:.1%}" in text
+
+
+def test_a_router_of_other_scores_does_not_tell_the_mistakes_of_today(base: Planned):
+    scores = scores_of(base.inputs.files)
+    router = train_router(scores, np.full((scores.n_classes, scores.n_models), 1e-6))
+    other = replace(router, provenance=replace(router.provenance, data_sha256="0" * 64))
+    inferred = InferredClasses(np.array(list(RATES_RPS.values())), np.eye(3))
+    for known, stale in ((router, False), (other, True)):
+        files = replace(base.inputs.files, router=known)
+        basis = quality_basis(files, base.objectives, base.settled, 0)
+        assert (basis.why == "the router was trained on other scores: rb router train DIR") == stale
+        (text,) = remarks(replace(files, inferred=inferred), basis)
+        assert text.endswith("rb router train DIR") == stale
+
+
+def test_what_is_taken_for_a_class_is_routed_by_what_it_truly_is(base: Planned):
+    """Each class is taken for the next one: only names change, so all go where they went."""
+    files, case = base.inputs.files, base.objectives.case
+    rate_rps = np.array([c.rate_rps for c in files.question.classes])
+    confusion = np.roll(np.eye(3), 1, axis=1)
+    classes = tuple(
+        c.model_copy(update={"rate_rps": float(rate)})
+        for c, rate in zip(files.question.classes, rate_rps @ confusion, strict=True)
+    )
+    question = files.question.model_copy(update={"classes": classes})
+    swapped = replace(files, question=question, inferred=InferredClasses(rate_rps, confusion))
+    objectives = make_objectives(replace(case, workload=make_workload(swapped, case.pools)))
+    settled = settle(objectives, REPLICAS)
+    scores = scores_of(files)
+    found, wanted = (
+        _held_out(_setting(f, o, s, scores), o, s, 0).shares
+        for f, o, s in ((swapped, objectives, settled), (files, base.objectives, base.settled))
+    )
+    assert np.abs(found - wanted).mean() < 0.01
+    assert wanted.std(axis=0).max() > 0.2
+
+
+def test_a_few_prompts_of_equal_scores_are_not_certain(base: Planned):
+    table = base.inputs.files.prompts
+    made = with_scores(base, np.ones(table.score.size))
+    by_class = quality_basis(made.inputs.files, made.objectives, made.settled, 0).by_class
+    assert by_class.quality == by_class.high == 1.0
+    weight = np.array(list(RATES_RPS.values())) / sum(RATES_RPS.values())
+    n = np.array([(table.class_code[np.unique(table.prompt_code, return_index=True)[1]]
+                   == table.classes.index(name)).sum() for name in RATES_RPS])  # fmt: skip
+    width = 1.959964 * np.sqrt((weight**2 * 0.25 / n**2).sum())
+    assert by_class.low == pytest.approx(1.0 - width, abs=1e-6)
 
 
 def test_knowing_more_gains_at_the_same_work(base: Planned):

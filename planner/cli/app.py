@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from planner import __version__
 from planner.cli import check, diff, init, plan, profile, router, schema, simulate
-from planner.errors import ExitCode, InputError, PlannerError
+from planner.errors import ExitCode, Fault, InputError, PlannerError
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
@@ -68,10 +70,21 @@ def run(arguments: list[str]) -> int:
     except SystemExit:  # `rb ... | head`: whoever reads has gone, which is no fault
         return int(ExitCode.CLEAN)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            return _unwritten(error)
         return _usage_or_bug(error)
     if code == INTERRUPTED:  # typer has caught the interrupt
         typer.echo("interrupted; nothing was written", err=True)
     return code
+
+
+def _unwritten(error: OSError) -> int:
+    """Returns the exit code where stdout takes no more, e.g. a file on a full disk."""
+    # What is still buffered goes nowhere: the interpreter would try again as it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    fault = Fault("stdout", "", f"cannot be written: {error.strerror}", "make room, or write less")
+    _report(InputError([fault]))
+    return int(ExitCode.COULD_NOT_JUDGE)
 
 
 def _usage_or_bug(error: Exception) -> int:

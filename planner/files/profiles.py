@@ -35,7 +35,7 @@ def find_profiles(plan_folder: Path, given: Path | None, faults: list[Fault]) ->
     for candidate in candidates:
         if is_folder(candidate):
             return candidate
-    looked = " and ".join(shown(c) for c in candidates)
+    looked = " and ".join(dict.fromkeys(shown(c) for c in candidates))
     faults.append(
         Fault("profiles", "", f"folder not found, looked at {looked}", "give --profiles DIR")
     )

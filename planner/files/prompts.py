@@ -245,7 +245,7 @@ def with_texts(
     own[table.prompt_code] = table.class_code
     missing = [prompt_id for prompt_id in table.prompt_ids if prompt_id not in by_id]
     if missing:
-        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        listed = ", ".join(each[:60] for each in missing[:3]) + (", ..." if missing[3:] else "")
         what = f"lacks {len(missing)} of {len(own)} prompts of the scores, got none for {listed}"
         faults.append(Fault(name, "prompt_id", what, "add them, or remove their scores"))
         return table

@@ -143,7 +143,7 @@ def read_router(path: Path, faults: list[Fault]) -> Router | None:
 
 
 def router_hash(router: Router) -> str:
-    """Returns the sha256 (hex) of all that is in a router's file (§7)."""
+    """Returns the sha256 (hex) of all that is in a router's file."""
     return _digest(*_packed(router))
 
 
@@ -251,7 +251,7 @@ def _unpacked(header: Mapping[str, Any], entries: Mapping[str, bytes]) -> Router
     return Router(
         class_names=class_names,
         model_names=model_names,
-        rules=tuple(_rule(rule) for rule in rules),
+        rules=tuple(_rule(rule, class_names) for rule in rules),
         gate=_record(GateResult, header.get("gate")),
         provenance=_record(Provenance, header.get("provenance")),
         **values,
@@ -309,9 +309,11 @@ def _part(part: str, arrays: Mapping[str, Array], numbers: Mapping[str, float]) 
     return _PARTS[part](**values)
 
 
-def _rule(data: object) -> Rule:
-    """Returns a rule whose expression can be searched for."""
+def _rule(data: object, class_names: tuple[str, ...]) -> Rule:
+    """Returns a rule of a class of the router, whose expression can be searched for."""
     rule = _record(Rule, data)
+    if rule.class_name not in class_names:
+        raise _DamagedError(f"is not a router: a rule of no class of it, {rule.class_name!r}")
     if rule.kind not in get_args(RuleKind):
         raise _DamagedError(f"is not a router: a rule by {rule.kind!r}")
     if rule.kind in ("pattern", "system_prompt"):

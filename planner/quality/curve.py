@@ -29,7 +29,9 @@ whose own scores are high by luck gets low estimates from the others, so equal p
 last where it pays most, and every class mean would look worse than mixing.
 
 A bootstrap resamples prompts, not choices: q and c are given, so that a resample is only a weight
-per bag of prompts and all resamples are one matrix product with the realised sums per price.
+per bag of prompts and all resamples are one matrix product with the realised sums per price. So an
+interval is that of the routers at hand: it holds the luck of the prompts that they are judged on,
+not of those that they learned from.
 """
 
 from __future__ import annotations

@@ -115,27 +115,6 @@ def test_few_labels_fall_back_and_say_what_is_missing(rb: Run, tmp_path: Path) -
     assert "math: 18 more prompts for means of its own" in ran.out
 
 
-@pytest.mark.parametrize("text", ["the same", None])
-def test_prompts_that_nothing_can_be_held_out_of(rb: Run, tmp_path: Path, text: str | None) -> None:
-    """One prompt, or copies of one: every fold but one is empty, and nothing else is learned."""
-    folder = fresh(tmp_path, {"chat": 1} if text is None else COUNTS, quality_at_least=None)
-    if text is None:
-        Path(folder, "question.yaml").write_text(
-            Path(folder, "question.yaml")
-            .read_text()
-            .replace("- name: code\n  rate_rps: 30.0\n- name: math\n  rate_rps: 20.0\n", "")
-        )
-    else:
-        path = Path(folder, "prompts.jsonl")
-        lines = [json.loads(line) | {"text": text} for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for command in ("train", "eval", "next"):
-        ran = rb("router", command, folder)
-        assert ran.code == 0, ran.err
-        assert "nan" not in ran.out.split()
-    assert "Who wins" in rb("router", "show", folder, "anything").out
-
-
 def test_class_scores_alone_cannot_train(rb: Run) -> None:
     from hand_plan import ROOT
 

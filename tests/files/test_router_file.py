@@ -268,6 +268,7 @@ def test_a_missing_array_is_told(path):
         (lambda h: h["rules"][1].update(value="("), "is no regular expression"),
         (lambda h: h["rules"][0].update(kind="guess"), "a rule by 'guess'"),
         (lambda h: h["rules"][0].pop("header"), "its Rule is incomplete"),
+        (lambda h: h["rules"][0].update(class_name="x"), "a rule of no class of it, 'x'"),
         (lambda h: h["gate"].update(gain=float("inf")), "GateResult.gain is inf"),
         (lambda h: h["gate"].update(passed=1), "GateResult.passed is 1"),
         (lambda h: h.update(gate=None), "its GateResult is incomplete"),

@@ -50,12 +50,12 @@ def gain_of(first, second, score, cost, fold=None, seed=0):
 
 
 def test_a_real_signal_opens_the_gate():
-    class_code, _, truth, score = made(1500, 1, slope=0.25)
+    class_code, _, truth, score = made(1000, 1, slope=0.25)
     result = gate_on(score, class_code, truth)
     assert result.passed
     assert 0.0 < result.gain_low < result.gain < result.gain_high
     assert 0.0 < result.gap_gain_low < result.gap_gain < result.gap_gain_high
-    assert result.n_prompts == 1500 and result.n_resamples == 1000
+    assert result.n_prompts == 1000 and result.n_resamples == 1000
     assert "points at equal cost" in result.why
 
 
@@ -78,10 +78,10 @@ def test_luck_passes_in_at_most_one_case_of_twenty():
     """Two estimates that are equally good: the interval of their difference lies above zero
     rarely enough, below zero as rarely, and covers zero nearly as often as it says.
     """
-    n_sets, n_above, n_below = 300, 0, 0
+    n_sets, n_above, n_below = 160, 0, 0
     cost = np.tile(COST, (300, 1))
     for seed in range(n_sets):
-        class_code, _, _, score = made(300, 1000 + seed)
+        class_code, _, _, score = made(300, 5000 + seed)
         random = np.random.default_rng(seed)
         first, second = MEANS[class_code] + random.normal(0, 0.1, (2, *score.shape))
         gain = gain_of(first, second, score, cost, seed=seed)
@@ -97,7 +97,7 @@ def test_noise_on_cross_fitted_means_is_no_gain():
     gains, n_above = [], 0
     fold = np.arange(300) % 5
     cost = np.tile(COST, (300, 1))
-    for seed in range(100):
+    for seed in range(60):
         random = np.random.default_rng(seed)
         score = (random.random((300, 3)) < MEANS[1]).astype(float)
         quality = np.stack([score[fold != f].mean(axis=0) for f in range(5)])[fold]
@@ -105,12 +105,12 @@ def test_noise_on_cross_fitted_means_is_no_gain():
         gain = gain_of(noise, quality, score, cost, fold, seed)
         gains.append(gain.value)
         n_above += gain.low > 0.0
-    assert n_above <= 5
+    assert n_above <= 3
     assert np.mean(gains) < 0.1
 
 
 def test_a_gain_that_depends_on_how_prompts_were_dealt_is_not_believed():
-    class_code, _, truth, score = made(1500, 1, slope=0.25)
+    class_code, _, truth, score = made(1000, 1, slope=0.25)
     once = gate_on(score, class_code, truth)
     again = gate_on(score, class_code, truth, truth + 0.0)
     assert once.passed and once == again
