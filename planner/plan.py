@@ -11,7 +11,7 @@ read (files)  ->  case: fit, workload, box  ->  explore: search with the routing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from planner.confirm import confirm, make_stage, simulated_ratios
 from planner.explore import Effort, SearchMethod, explore
 from planner.information import to_measure
 from planner.objectives import make_objectives
+from planner.quality.cascade import CascadeOption
 from planner.relax import infeasible, more_budget
 from planner.search.problem import Progress
 from planner.spec.arrays import IntArray
@@ -42,6 +43,7 @@ def make_plan(
     seed: int = 0,
     kept: Plan | None = None,
     on_trial: Progress | None = None,
+    cascades: Sequence[CascadeOption] = (),
 ) -> Plan:
     """Returns the plan that answers a question: deployment, routing, predicted outcome, reasons.
 
@@ -52,12 +54,13 @@ def make_plan(
         seed: of the search; the same inputs, version and seed give the same bytes.
         kept: the plan in production, where the question says `keep`.
         on_trial: called after each evaluation with (done, total, hypervolume).
+        cascades: that may be used beside single pools.
 
     Raises:
         InputError: pools that cannot be fitted, or a method that cannot be had.
         Infeasible: no deployment is acceptable; says what binds and what would work.
     """
-    case = make_case(inputs)
+    case = make_case(inputs, cascades=cascades)
     objectives = make_objectives(case)
     in_production = None if kept is None else replicas_of(case, kept)
     start = [] if in_production is None else [in_production]

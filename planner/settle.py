@@ -10,6 +10,7 @@ small): where a pool is full, already the rounding of shares can overload it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from planner.routing.rounding import round_shares
 from planner.score import Score, score
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.table import PoolTable
-from planner.spec.workload import ScopedLimit, Workload
+from planner.spec.workload import Cascade, ScopedLimit, Workload
 
 MAX_ROUNDS = 3
 MAX_TIGHTENINGS = 3
@@ -47,7 +48,8 @@ class Settled:
 
     replicas: IntArray  # (P,)
     level: int
-    shares: FloatArray  # (C, P) rounded, rows sum to exactly 1 where everything is served
+    shares: FloatArray  # (R, P) rounded; rows sum to exactly 1 where everything is served: a
+    # class's with its first stages, and both stages of a cascade to the same
     tables: tuple[PoolTable, ...]  # (P,) at the mix of the shares
     routing: Routing  # the last solved program: duals, bound, rate factor
     score: Score
@@ -145,7 +147,7 @@ def _worth_more(objectives: Objectives, settled: Settled) -> bool:
 
 
 def class_mixes(workload: Workload, shares: FloatArray) -> FloatArray:
-    """Returns each pool's class mix under shares (C, P), (P, C); zero rows for unused pools."""
+    """Returns each pool's mix of rows under shares (R, P), (P, R); zeros for unused pools."""
     flow = (workload.rate_rps[:, None] * shares).T
     total = flow.sum(axis=1, keepdims=True)
     return np.asarray(np.where(total > 0, flow / np.maximum(total, 1e-300), 0.0))
@@ -154,7 +156,7 @@ def class_mixes(workload: Workload, shares: FloatArray) -> FloatArray:
 def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Routing) -> Settled:
     """Returns a routing with tidy shares, scored on tables at exactly their mix."""
     case = objectives.case
-    shares = _tidy(routing)
+    shares = _tidy(routing, case.workload.cascades)
     mixes = class_mixes(case.workload, shares)
     # The nodes of these tables are those that `rb check` will make: the question's own limits.
     tables = case.tables(mixes, unused=objectives.tables)
@@ -225,16 +227,32 @@ def _with_missed_limits_tighter(workload: Workload, score: Score) -> Workload:
     return replace(workload, limits=tuple(limits))
 
 
-def _tidy(routing: Routing) -> FloatArray:
-    """Returns the shares for the plan, (C, P): crumbs swept up, rounded, rows as served."""
+def _tidy(routing: Routing, cascades: Sequence[Cascade] = ()) -> FloatArray:
+    """Returns the shares for the plan, (R, P): crumbs swept up, rounded, rows as served.
+
+    A class is split between its pools and its cascades, a cascade between the pools of each stage:
+    all three splits are whole millionths.
+    """
     shares = np.zeros_like(routing.shares)
-    served = routing.shares.sum(axis=1)
+    n_pools = shares.shape[1]
+    served = truth.served_shares(routing.shares, cascades)
     for c in np.flatnonzero(served > SMALLEST_SHARE).tolist():
-        ratio = routing.shares[c] / served[c]
-        kept = np.where(ratio >= SMALLEST_SHARE, ratio, 0.0)
-        rounded = round_shares(kept[None, :] / kept.sum())[0]
-        shares[c] = rounded * (1.0 - round(float(routing.unserved[c]), 6))
+        mine = [cascade for cascade in cascades if cascade.class_index == c]
+        whole = [float(routing.shares[cascade.first_row].sum()) for cascade in mine]
+        rounded = _without_crumbs(np.append(routing.shares[c], whole) / served[c])
+        rounded *= 1.0 - round(float(routing.unserved[c]), 6)
+        shares[c] = rounded[:n_pools]
+        for cascade, share in zip(mine, rounded[n_pools:].tolist(), strict=True):
+            for row in (cascade.first_row, cascade.second_row) if share > 0 else ():
+                parts = routing.shares[row] / routing.shares[row].sum()
+                shares[row] = share * _without_crumbs(parts)
     return shares
+
+
+def _without_crumbs(ratio: FloatArray) -> FloatArray:
+    """Returns ratios that sum to 1 without the smallest ones, in whole millionths, (n,)."""
+    kept = np.where(ratio >= SMALLEST_SHARE, ratio, 0.0)
+    return np.asarray(round_shares(kept[None, :] / kept.sum())[0])
 
 
 def _score(
