@@ -19,7 +19,7 @@ from planner.spec.plan import Learned
 from planner.spec.pool import Profile
 from planner.spec.question import Question
 from planner.spec.table import PoolTable
-from planner.spec.workload import ScopedLimit, Workload
+from planner.spec.workload import RequestShape, ScopedLimit, Workload
 from planner.workload import arrival_cv, make_workload, with_split_times
 
 IDLE_LOAD = 0.2
@@ -59,13 +59,31 @@ class Case:
             if idle and unused is not None:
                 made.append(unused[p])
                 continue
-            shapes = [row[p] for row in self.workload.shapes]
             mix = self.default_mix(p)
             if mixes is not None and not idle:
                 mix = mixes[p] / mixes[p].sum()
-            table = model.tabulate(shapes, mix, exact_at, self.arrival_cv)
+            shapes, alike = self._distinct_shapes(p)
+            whole = np.asarray(np.bincount(alike, mix, len(shapes)), dtype=np.float64)
+            table = model.tabulate(shapes, whole, exact_at, self.arrival_cv)
+            if alike.size > len(shapes):
+                table = table.with_rows(alike, mix)
             made.append(corrected(table, self.learned, self._row_class_names))
         return tuple(made)
+
+    def _distinct_shapes(self, p: int) -> tuple[list[RequestShape | None], IntArray]:
+        """Returns the shapes of the classes on pool p and those that only stages have, (D,).
+
+        And which of them each row has, (R,): first stages are like their class, and making a table
+        takes time row by row.
+        """
+        rows = [row[p] for row in self.workload.shapes]
+        shapes, alike = rows[: self.workload.n_classes], list(range(self.workload.n_classes))
+        for shape in rows[self.workload.n_classes :]:
+            found = [d for d, other in enumerate(shapes) if other is shape]
+            if not found:
+                shapes.append(shape)
+            alike.append(found[0] if found else len(shapes) - 1)
+        return shapes, np.array(alike, dtype=np.int64)
 
     @property
     def _row_class_names(self) -> tuple[str, ...]:
