@@ -157,8 +157,9 @@ def make_case(
     case = Case(
         inputs.question, workload, pools, models, space, cv, tuple(learned), tuple(cascades)
     )
-    if workload.cascades:
-        case = replace(case, workload=with_split_times(workload, case.tables()))
+    if workload.cascades:  # split by the formula alone: a plan is checked with what it has taught
+        tables = replace(case, learned=()).tables()
+        case = replace(case, workload=with_split_times(workload, tables))
     return case
 
 

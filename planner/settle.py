@@ -3,9 +3,10 @@
 A pool's table is made at a class mix, and the search uses the mix of all traffic. A plan sends
 each pool its own mix, so its tables are made anew at that mix, the shares solved again, and so on
 until the mix stands still (at most MAX_ROUNDS). The score that the plan quotes is taken with
-tables at exactly the plan's rounded shares, so that `rb check` finds the same figures (§6). What
-misses a limit, the headroom or a floor then is solved again with that tightened by as much (§9 in
-small): where a pool is full, already the rounding of shares can overload it.
+tables at exactly the plan's rounded shares, so that `rb check` finds the same figures (§6): without
+the cascades that it does not use. What misses a limit, the headroom or a floor then is solved again
+with that tightened by as much (§9 in small): where a pool is full, already the rounding of shares
+can overload it.
 """
 
 from __future__ import annotations
@@ -160,10 +161,11 @@ def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Rou
     mixes = class_mixes(case.workload, shares)
     # The nodes of these tables are those that `rb check` will make: the question's own limits.
     tables = case.tables(mixes, unused=objectives.tables)
+    judged = _as_checked(objectives, shares, tables)
     factor = 1.0
     if objectives.maximises_rate:
-        factor = _carried(case, tables, replicas, shares, routing.rate_factor)
-    result = _score(case, tables, replicas, shares, factor)
+        factor = _carried(*judged, replicas, routing.rate_factor)
+    result = _score(*judged, replicas, factor)
     cost = float(case.space.cost_usd_per_h(replicas)) + result.hosted_usd_per_h
     budget = case.question.budget_usd_per_h
     if budget is not None and cost > budget + 1e-9:
@@ -172,11 +174,25 @@ def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Rou
     return Settled(replicas, level, shares, tables, routing, result, cost, factor)
 
 
+def _as_checked(
+    objectives: Objectives, shares: FloatArray, tables: tuple[PoolTable, ...]
+) -> tuple[Case, tuple[PoolTable, ...], FloatArray]:
+    """Returns case, tables and shares (R, P) without the cascades that the shares do not use."""
+    case, workload = objectives.case, objectives.case.workload
+    unused = [k for k in workload.cascades if not shares[k.first_row].any()]
+    if not unused:
+        return case, tables, shares
+    rows, case = workload.rows_without(unused), replace(case, workload=workload.without(unused))
+    idle = [table.taking(rows) for table in objectives.tables]
+    made = case.tables(class_mixes(case.workload, shares[rows]), unused=idle)
+    return case, made, shares[rows]
+
+
 def _carried(
     case: Case,
     tables: tuple[PoolTable, ...],
-    replicas: IntArray,
     shares: FloatArray,
+    replicas: IntArray,
     rate_factor: float,
 ) -> float:
     """Returns the rate factor, rounded down, and less where rounded shares overload a pool."""
@@ -258,8 +274,8 @@ def _without_crumbs(ratio: FloatArray) -> FloatArray:
 def _score(
     case: Case,
     tables: tuple[PoolTable, ...],
-    replicas: IntArray,
     shares: FloatArray,
+    replicas: IntArray,
     rate_factor: float,
 ) -> Score:
     workload = replace(case.workload, rate_rps=case.workload.rate_rps * max(rate_factor, 1e-12))

@@ -144,6 +144,12 @@ def test_a_plan_with_cascades_is_clean_and_stays_so_through_its_files(
     assert check(cascaded.inputs, plan, routes, OPTIONS) == ()
 
 
+def test_a_check_does_not_depend_on_cascades_that_the_plan_does_not_use(cascaded: Made) -> None:
+    long = np.random.default_rng(1).lognormal(7.5, 1.2, 100)  # stretches the tables' grids
+    more = option("easy", below=0.1, second_output_tokens=long)
+    assert codes(cascaded, cascaded.plan, (more, *reversed(OPTIONS))) == set()
+
+
 def test_routes_name_every_class_and_carry_the_cascades(cascaded: Made) -> None:
     routes = json.loads(json.dumps(routes_of(cascaded.plan).model_dump(mode="json", by_alias=True)))
     assert set(routes["classes"]) == {"easy", "hard"} == set(routes["fallback"])
@@ -163,6 +169,7 @@ def test_files_without_cascades_do_not_speak_of_them(tmp_path: Path) -> None:
     assert "cascades" not in routes_of(plan).model_dump(mode="json", by_alias=True)
     unused = made(tmp_path, (option(quality=0.31),))  # hardly better than the small model alone
     assert unused.plan.cascades == ()
+    assert codes(unused, unused.plan, ()) == {"quality-floor"}  # and no figure drifts
     assert plan_hash(unused.plan) == plan_hash(plan)
     assert "cascades" not in plan_text(unused.plan)
 

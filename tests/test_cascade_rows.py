@@ -158,6 +158,14 @@ def test_what_was_learned_of_a_class_holds_for_its_stages(case: Case) -> None:
     np.testing.assert_allclose(ratio[[0, 4]], 1.0)
 
 
+def test_the_split_of_time_does_not_depend_on_what_was_learned(case: Case, tmp_path: Path) -> None:
+    """A plan learns after its case was made; its check knows what it learned from the start."""
+    entry = {"class": None, "pool": "llama-3.1-8b-h100", "metric": "e2e"}
+    slower = Learned.model_validate(entry | {"load_ratio": (0.1, 0.9), "slower_ratio": (3.0, 3.0)})
+    again = make_case(inputs_of(tmp_path, small()), learned=(slower,), cascades=OPTIONS)
+    assert again.workload.cascades == case.workload.cascades
+
+
 def test_a_score_counts_each_request_once(case: Case) -> None:
     shares = shares_of((0.4, 0.6), (0.3, 0.0), (0.0, 0.7), (0.7, 0.0), (0.0, 0.0), (0.0, 0.0))
     s = scored(case, shares)

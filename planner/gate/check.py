@@ -12,10 +12,11 @@ The last part needs a plan that can be scored at all: every pool and class in it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from planner.case import make_case
 from planner.gate.finding import Finding, error, warning
-from planner.gate.orders import order_findings, routes_findings
+from planner.gate.orders import order_findings, routes_findings, unused_cascades
 from planner.gate.outcome import outcome_findings
 from planner.gate.resources import resource_findings
 from planner.quality.cascade import CascadeOption
@@ -40,12 +41,13 @@ def check(
         inputs: the question and the profiles as they are today.
         plan: what was planned.
         routes: what the runtime reads (routes.json); None when there is no such file.
-        cascades: that today's scores offer.
+        cascades: that today's scores offer; of a plan without any, none need be known.
 
     Raises:
         InputError: a pool cannot be fitted, so nothing can be judged.
     """
     case = make_case(inputs, learned=plan.learned, cascades=cascades)
+    case = replace(case, workload=case.workload.without(unused_cascades(case, plan)))
     stale = _stale(inputs, plan)
     orders = order_findings(case, inputs, plan)
     kept = [*stale, *_incomplete(plan), *_contradicted(plan)]

@@ -186,6 +186,12 @@ def _ways(plan: Plan) -> Iterator[tuple[str, str, float, str]]:
                 yield cascade.class_name, entry.pool, cascade.share * entry.share, where
 
 
+def unused_cascades(case: Case, plan: Plan) -> list[Cascade]:
+    """Returns the cascades of a case that a plan does not order; its figures are without them."""
+    used = [cascade_of(case, route) for route in plan.cascades]
+    return [cascade for cascade in case.workload.cascades if cascade not in used]
+
+
 def cascade_of(case: Case, route: CascadeRoute) -> Cascade | None:
     """Returns the cascade of a case that a plan's entry orders; None where there is none.
 

@@ -117,12 +117,16 @@ class PoolTable:
         _, first = np.unique(alike, return_index=True)
         part = np.divide(mix, whole, out=np.zeros(mix.size), where=whole > 0)
         part[first] = np.where(whole[first] > 0, part[first], 1.0)
+        return replace(self.taking(alike), mix=self.mix[alike] * part)
+
+    def taking(self, rows: IntArray) -> PoolTable:
+        """Returns the table of some of its rows, (n,), as it is."""
         return replace(
             self,
-            work_s=self.work_s[alike],
-            mix=self.mix[alike] * part,
-            mean_ms={m: v[alike] for m, v in self.mean_ms.items()},
-            survival={m: v[alike] for m, v in self.survival.items()},
+            work_s=self.work_s[rows],
+            mix=self.mix[rows],
+            mean_ms={m: v[rows] for m, v in self.mean_ms.items()},
+            survival={m: v[rows] for m, v in self.survival.items()},
         )
 
     def is_extrapolated(self, load: float) -> bool:

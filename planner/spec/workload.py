@@ -26,7 +26,7 @@ counted late where T1 > a t.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -200,6 +200,30 @@ class Workload:
         """Returns the traffic share of each class, (C,), summing to 1."""
         rates = self.class_rate_rps
         return np.asarray(rates / rates.sum(), dtype=np.float64)
+
+    def rows_without(self, unused: Sequence[Cascade]) -> IntArray:
+        """Returns the rows that are left without some cascades, ascending."""
+        gone = [row for cascade in unused for row in (cascade.first_row, cascade.second_row)]
+        return np.setdiff1d(np.arange(self.n_rows), gone)
+
+    def without(self, unused: Sequence[Cascade]) -> Workload:
+        """Returns the same workload without some of its cascades."""
+        rows = self.rows_without(unused)
+        kept = [cascade for cascade in self.cascades if cascade not in unused]
+        first = self.n_classes + 2 * np.arange(len(kept))
+        return replace(
+            self,
+            rate_rps=self.rate_rps[rows],
+            mean_rate_rps=self.mean_rate_rps[rows],
+            quality=self.quality[rows],
+            allowed=self.allowed[rows],
+            shapes=tuple(self.shapes[row] for row in rows.tolist()),
+            request_usd=self.request_usd[rows],
+            cascades=tuple(
+                replace(cascade, first_row=row, second_row=row + 1)
+                for cascade, row in zip(kept, first.tolist(), strict=True)
+            ),
+        )
 
     def by_class(self, per_row: FloatArray) -> FloatArray:
         """Returns row figures summed over the rows of each class that count, (R,) -> (C,)."""

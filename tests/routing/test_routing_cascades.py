@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from routing_cases import limit
 
 from planner.routing import truth
+from planner.routing.case import prepare
 from planner.routing.problem import Objective, RoutingProblem
-from planner.routing.solve import solve
+from planner.routing.solve import _with_equal_stages, solve
 
 
 def alone(problem: RoutingProblem, small_quality: float = 0.5) -> RoutingProblem:
@@ -112,10 +113,33 @@ def test_twice_the_traffic_on_twice_the_replicas_changes_nothing(kind: str) -> N
     np.testing.assert_allclose(twice.loads, once.loads, atol=1e-5)
 
 
-def test_prices_are_zero_or_more_and_of_what_is_full() -> None:
-    routing = solve(random_cascades(1, limits_of("both"), demand=0.6))
-    assert routing.prices
-    assert all(price.value > 0 for price in routing.prices)
+@pytest.mark.parametrize(("statistic", "at_ms"), [("mean", 2500.0), ("p95", 9000.0)])
+def test_of_one_class_a_limit_on_all_traffic_is_one_on_the_class(statistic, at_ms) -> None:
+    of_class = solve(toy([limit("c0", at_ms, statistic)], 0.3, 0.75, rate_rps=0.7))
+    of_all = solve(toy([limit(None, at_ms, statistic)], 0.3, 0.75, rate_rps=0.7))
+    assert of_class.shares[1].any()
+    assert of_all.quality == pytest.approx(of_class.quality, abs=1e-6)
+
+
+def test_the_price_of_a_limit_is_what_a_millisecond_more_is_worth() -> None:
+    def of(at_ms: float):
+        return solve(toy([limit("c0", at_ms)], 0.3, 0.75, rate_rps=0.7), "exact")
+
+    at_ms, step_ms = 2000.0, 10.0
+    slope = (of(at_ms + step_ms).quality - of(at_ms - step_ms).quality) / (2 * step_ms)
+    prices = {price.what: price.value for price in of(at_ms).prices}
+    assert of(at_ms).shares[1].any()
+    assert prices["limit:mean e2e of c0"] == pytest.approx(slope, rel=0.05)
+
+
+def test_what_the_solver_leaves_between_two_stages_is_gone_in_the_answer() -> None:
+    case = prepare(toy((), 0.3, 0.9, rate_rps=0.5))
+    shares = np.array([0.1, 0.2, 0.7, 0.7 + 1e-7])
+    assert case.column_row.tolist() == [0, 0, 1, 2]
+    assert _with_equal_stages(case, shares)[2:].tolist() == pytest.approx([0.7, 0.7], abs=1e-15)
+    crumb = np.array([0.3, 0.7, 0.0, 1e-9])
+    assert _with_equal_stages(case, crumb).tolist() == [0.3, 0.7, 0.0, 0.0]
+    assert _with_equal_stages(case, crumb[[0, 1, 3, 2]]).tolist() == [0.3, 0.7, 0.0, 0.0]
 
 
 OBJECTIVES: tuple[Objective, ...] = ("quality", "cost", "rate_factor")
