@@ -24,7 +24,7 @@ from planner.routing.solve import solve
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.question import Limit
 from planner.spec.table import PoolTable
-from planner.spec.workload import ScopedLimit, Workload
+from planner.spec.workload import Cascade, ScopedLimit, Workload
 
 LEVEL_RATIOS = (1.0, 0.7, 0.5)
 """How much of each limit may be used, by latency level; the first is the question itself."""
@@ -79,6 +79,16 @@ class Objectives:
             return "rate_factor"
         hosted = bool(self.case.workload.request_usd.any())
         return "cost" if hosted and self.case.question.choose == "cheapest" else "quality"
+
+    def without(self, unused: Sequence[Cascade]) -> Objectives:
+        """Returns the evaluation of the same case without some of its cascades."""
+        rows = self.case.workload.rows_without(unused)
+        return replace(
+            self,
+            case=replace(self.case, workload=self.case.workload.without(unused)),
+            levels=tuple(level.without(unused) for level in self.levels),
+            tables=tuple(table.taking(rows) for table in self.tables),
+        )
 
     def problem_at(self, replicas: IntArray, level: int) -> RoutingProblem:
         """Returns the routing problem of a deployment (P,) at a latency level."""

@@ -78,6 +78,8 @@ def settle(
 ) -> Settled:
     """Returns a deployment (P,) with the best shares found on tables at its own mix.
 
+    Of cascades, those that the first solution uses: the others would only make tables longer.
+
     Args:
         objectives: the case and the tables to begin with.
         replicas: of each pool, (P,).
@@ -85,6 +87,43 @@ def settle(
         method: of the first solution; the later ones start from its loads and are fast.
         start_loads: loads per replica of a routing known to be good, (P,).
     """
+    cascades = objectives.case.workload.cascades
+    if not cascades:
+        return _settle(objectives, replicas, level, method, start_loads)
+    asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
+    first = objectives.route(asked, method)
+    unused = [k for k in cascades if first.shares[k.first_row].sum() < SMALLEST_SHARE]
+    settled = _settle(objectives.without(unused), replicas, level, method, first.loads)
+    return _with_all_rows(objectives, settled, unused)
+
+
+def _with_all_rows(objectives: Objectives, settled: Settled, unused: Sequence[Cascade]) -> Settled:
+    """Returns a deployment that was settled without some cascades as one that does not use them."""
+    case = objectives.case
+    rows = case.workload.rows_without(unused)
+
+    def spread(shares: FloatArray) -> FloatArray:
+        wider = np.zeros((case.workload.n_rows, shares.shape[1]))
+        wider[rows] = shares
+        return wider
+
+    shares = spread(settled.shares)
+    return replace(
+        settled,
+        shares=shares,
+        tables=case.tables(class_mixes(case.workload, shares), unused=objectives.tables),
+        routing=replace(settled.routing, shares=spread(settled.routing.shares)),
+    )
+
+
+def _settle(
+    objectives: Objectives,
+    replicas: IntArray,
+    level: int,
+    method: Method,
+    start_loads: FloatArray | None,
+) -> Settled:
+    """Returns a deployment (P,) with the best shares found, of all cascades that there are."""
     asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
     followed = _following_the_mix(objectives, replicas, level, asked, method)
     if followed.acceptable or not _worth_more(objectives, followed):

@@ -17,6 +17,7 @@ from planner.score import Score, score
 from planner.settle import class_mixes, settle
 from planner.spec.plan import Learned
 from planner.spec.question import LatencyObjective, Limit
+from planner.spec.table import PoolTable
 from planner.spec.workload import ScopedLimit
 from planner.workload import make_workload
 
@@ -191,8 +192,49 @@ def test_late_answers_of_a_cascade_are_no_good(case: Case) -> None:
     at_once = ScopedLimit("hard", Limit(metric="e2e", statistic="p95", at_most_ms=1.0))
     s = scored(case, shares, limits=(at_once,))
     assert s.goodput_rps.tolist() == pytest.approx([0.4 * 24, 0.6 * 24], abs=1e-6)
+    soon = replace(at_once, limit=Limit(metric="ttft", statistic="p95", at_most_ms=400.0))
+    s = scored(case, shares, limits=(soon,))  # who waits for the first answer is late already
+    assert s.goodput_rps.tolist() == pytest.approx([0.4 * 24, 0.6 * 24], abs=0.05)
     in_time = replace(at_once, limit=Limit(metric="ttft", statistic="p95", at_most_ms=1e9))
     assert scored(case, shares, limits=(in_time,)).goodput_rps.sum() == pytest.approx(32.0)
+
+
+def test_a_cascade_with_a_stage_of_unknown_latency_is_left_out_of_open_figures(case: Case) -> None:
+    """Figures without a limit are over requests whose latency is known: not over half of one."""
+    shares = shares_of((0.4, 0.6), (0.0, 0.3), (0.0, 0.7), (0.7, 0.0), (0.0, 0.0), (0.0, 0.0))
+    workload = replace(case.workload, limits=())
+    tables = case.tables(class_mixes(workload, shares))
+    blind = (replace(tables[BIG], has_latency=False), tables[TINY])
+    s = score(workload, blind, np.array([1, 2]), shares, 0.1, LatencyObjective())
+    load = float(s.loads[TINY])
+    known = tables[TINY].mean_at("e2e", load)[:2] @ [24.0 * 0.6, 8.0 * 0.3] / (14.4 + 2.4)
+    said = {f.label: f.ms for f in s.figures}
+    assert said["mean e2e of all traffic"] == pytest.approx(float(known))
+
+
+def _table_of(*work_s: float) -> PoolTable:
+    figures = np.ones((len(work_s), 2))
+    return PoolTable(
+        pool="p0",
+        work_s=np.array(work_s),
+        mix=np.full(len(work_s), 1.0 / len(work_s)),
+        loads=np.array([0.0, 0.9]),
+        mean_ms={"e2e": figures},
+        times_ms={"e2e": np.array([1.0, 10.0])},
+        survival={"e2e": figures[:, :, None]},
+        band_ratio={"e2e": np.zeros(2)},
+        extrapolated=np.zeros(2, dtype=bool),
+        origin={"e2e": "measured"},
+    )
+
+
+def test_of_rows_that_are_alike_the_first_stands_for_a_mix_of_nothing() -> None:
+    table = _table_of(1.0, 2.0)
+    more = table.with_rows(np.array([0, 1, 1]), np.array([0.2, 0.0, 0.0]))
+    assert more.mix.tolist() == [0.5, 0.5, 0.0]
+    assert more.work_s.tolist() == [1.0, 2.0, 2.0]
+    some = table.with_rows(np.array([0, 1, 1]), np.array([0.2, 0.1, 0.3]))
+    assert some.mix.tolist() == pytest.approx([0.5, 0.125, 0.375])
 
 
 @pytest.mark.parametrize(
