@@ -23,7 +23,7 @@ def option(class_name: str = "hard", **changes: Any) -> CascadeOption:
         "class_name": class_name,
         "first": SMALL_MODEL,
         "second": LARGE_MODEL,
-        "signal": "signal_agreement",
+        "signal": "agreement",
         "below": 0.6,
         "escalated_ratio": 0.4,
         "quality": 0.62,
@@ -47,7 +47,7 @@ def with_cascade(
     second: Sequence[int],
     escalated_ratio: float,
     quality: float,
-    signal: str = "signal_grade",
+    signal: str = "grade",
 ) -> Workload:
     """Returns a workload with a cascade of class c from some pools to others."""
     allowed = np.zeros((2, w.n_pools), dtype=bool)

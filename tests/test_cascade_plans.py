@@ -27,7 +27,7 @@ from planner.quality.cascade import CascadeOption
 from planner.report.diff import render_diff
 from planner.report.plan import render_plan
 from planner.routing import truth
-from planner.settle import Settled, _tidy, settle
+from planner.settle import Settled, _as_checked, _tidy, class_mixes, settle
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
 from planner.why import _cascades
@@ -150,6 +150,32 @@ def test_a_check_does_not_depend_on_cascades_that_the_plan_does_not_use(cascaded
     assert codes(cascaded, cascaded.plan, (more, *reversed(OPTIONS))) == set()
 
 
+def test_a_score_is_taken_without_the_rows_of_unused_cascades(cascaded: Made) -> None:
+    """Also where the first solution used a cascade that the last one gave up."""
+    shares = np.zeros((6, 2))
+    shares[0], shares[2], shares[3] = (0.5, 0.5), (0.0, 1.0), (1.0, 0.0)
+    objectives = cascaded.objectives
+    case, tables, kept = _as_checked(objectives, shares, objectives.tables)
+    assert [k.class_name for k in case.workload.cascades] == ["hard"]
+    assert kept.tolist() == shares[:4].tolist()
+    alone = make_case(cascaded.inputs, cascades=OPTIONS[:1])
+    made_alone = alone.tables(class_mixes(alone.workload, shares[:4]))
+    for table, other in zip(tables, made_alone, strict=True):
+        np.testing.assert_array_equal(table.survival["e2e"], other.survival["e2e"])
+    everything = _as_checked(objectives, np.ones((6, 2)), objectives.tables)
+    assert everything[0] is cascaded.case
+
+
+def test_a_cascade_that_is_not_the_first_finds_its_rows_again(tmp_path: Path) -> None:
+    """The first one is useless, so settling goes on without it; shares stay in their rows."""
+    m = made(tmp_path, (option(quality=0.31, below=0.1), option()))
+    assert not m.settled.shares[2:4].any()
+    assert m.settled.shares[4:6].any()
+    assert [c.below for c in m.plan.cascades] == [0.6]
+    assert m.settled.shares.shape == m.settled.routing.shares.shape == (6, 2)
+    assert {table.work_s.size for table in m.settled.tables} == {6}
+
+
 def test_routes_name_every_class_and_carry_the_cascades(cascaded: Made) -> None:
     routes = json.loads(json.dumps(routes_of(cascaded.plan).model_dump(mode="json", by_alias=True)))
     assert set(routes["classes"]) == {"easy", "hard"} == set(routes["fallback"])
@@ -187,7 +213,7 @@ def test_a_plan_is_stale_in_its_cascades_where_the_scores_no_longer_prove_them(
     [
         ({"share": 0.5}, "shares-sum"),
         ({"below": 0.7}, "unknown-cascade"),
-        ({"signal": "signal_other"}, "unknown-cascade"),
+        ({"signal": "other"}, "unknown-cascade"),
         ({"class_name": "odd"}, "unknown-class"),
         ({"quality": 0.9}, "cascade-drift"),
     ],
@@ -230,7 +256,7 @@ def test_a_difference_in_cascades_is_a_difference(cascaded: Made, tmp_path: Path
     change = diff(without, cascaded.plan)
     assert not change.empty
     ways = [s for s in change.shares if ", then " in s.pool]
-    assert ways[0].pool == f"{TINY}, then {BIG} where signal_agreement < 0.6" or len(ways) > 1
+    assert ways[0].pool == f"{TINY}, then {BIG} where agreement < 0.6" or len(ways) > 1
     assert change.moved_ratio > 0.1
     out = io.StringIO()
     render_diff(change, Console(file=out, width=120))
@@ -246,10 +272,10 @@ def test_a_person_reads_of_cascades_in_the_report_and_the_reasons(cascaded: Made
     render_plan(cascaded.plan, Console(file=out, width=100))
     shown = " ".join(out.getvalue().split())
     assert "cascade A" in shown
-    assert f"{TINY}, then {BIG} for 40% (signal_agreement < 0.6), quality 0.6200" in shown
+    assert f"{TINY}, then {BIG} for 40% (agreement < 0.6), quality 0.6200" in shown
     (reason, *_) = [r for r in _cascades(cascaded.objectives, cascaded.settled) if "hard" in r]
     assert f"{SMALL_MODEL} first" in reason
-    assert f"{LARGE_MODEL} where the signal signal_agreement is below 0.6 (40%)" in reason
+    assert f"{LARGE_MODEL} where the signal agreement is below 0.6 (40%)" in reason
     assert "0.3000 and 0.6000" in reason
 
 

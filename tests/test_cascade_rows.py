@@ -11,6 +11,7 @@ from cascade_options import LARGE_MODEL, SMALL_MODEL, option
 from questions import inputs_of, small
 
 from planner.case import Case, make_case
+from planner.explore import _reference
 from planner.objectives import make_objectives
 from planner.quality.lengths import DRAWN
 from planner.score import Score, score
@@ -258,6 +259,11 @@ def test_a_class_may_go_through_cascades_alone(case: Case) -> None:
     assert s.class_quality[0] == pytest.approx(0.88)
     assert {f.class_name for f in s.figures} == {None, "easy", "hard"}
     assert all(np.isfinite(f.ms) for f in s.figures)
+
+
+def test_what_the_search_counts_from_is_the_same_with_cascades(case: Case, plain: Case) -> None:
+    ours, theirs = (_reference(make_objectives(each)) for each in (case, plain))
+    np.testing.assert_allclose(ours, theirs)
 
 
 def test_the_search_counts_real_requests(case: Case) -> None:

@@ -144,3 +144,32 @@ def test_a_bound_on_the_rate_factor_counts_what_a_cascade_can_carry() -> None:
         most = max(most, routing.rate_factor if routing.feasible else 0.0)
     assert most <= found.best_possible * (1.0 + 1e-6)
     assert most >= 0.5 * found.best_possible
+
+
+def test_hosted_requests_of_both_stages_are_paid() -> None:
+    """With the deployment fixed, the least cost is the rent and what routing pays at least."""
+    j = joined_of(4)
+    usd = np.array([[0.001, 0.02], [0.001, 0.0], [0.0, 0.012]])
+    w = replace(j.workload, request_usd=usd, limits=())
+    n = np.array([3, 3])
+    space = replace(j.space, lower=n, upper=n)
+    found = bound(w, j.tables, space, HEADROOM_RATIO, "cost")
+    problem = RoutingProblem(w, j.tables, n, HEADROOM_RATIO, "cost", unserved_usd=1.0)
+    routing = solve(problem)
+    assert routing.feasible
+    assert routing.shares[1].any()
+    paid = w.rate_rps[:, None] * routing.shares * usd
+    assert routing.hosted_usd_per_h == pytest.approx(3600.0 * paid.sum())
+    cost = float(space.cost_usd_per_h(n)) + routing.hosted_usd_per_h
+    assert found.best_possible == pytest.approx(cost, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bound_on_quality_is_close_to_what_a_fixed_deployment_reaches(seed: int) -> None:
+    j, n = joined_of(seed), np.array([2, 2])
+    space, w = replace(j.space, lower=n, upper=n), replace(j.workload, quality_at_least=None)
+    best = best_quality(j, n)
+    assert np.isfinite(best)
+    found = bound(w, j.tables, space, HEADROOM_RATIO, "quality", n_rounds=5)
+    assert found.best_possible is not None
+    assert best - 1e-9 <= found.best_possible <= best + 0.01

@@ -25,7 +25,7 @@ def toy(
     quality: float = 0.75,
     rate_rps: float = 1.0,
     replicas: tuple[int, int] = (1, 1),
-    signal: str = "signal_grade",
+    signal: str = "grade",
     headroom_ratio: float = 0.0,
 ) -> RoutingProblem:
     """Returns one class on a small pool (quality 0.5) and a large one (0.8), and their cascade."""

@@ -66,7 +66,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("method", ["fast", "exact"])
-@pytest.mark.parametrize("signal", ["signal_grade", "length"])
+@pytest.mark.parametrize("signal", ["grade", "length"])
 @pytest.mark.parametrize("scope", ["c0", None])
 def test_no_mix_on_a_grid_is_better(scope: str | None, signal: str, method: str) -> None:
     used = 0

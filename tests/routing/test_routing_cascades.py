@@ -14,7 +14,8 @@ from routing_cases import limit
 from planner.routing import truth
 from planner.routing.case import prepare
 from planner.routing.problem import Objective, RoutingProblem
-from planner.routing.solve import _with_equal_stages, solve
+from planner.routing.program import at_caps
+from planner.routing.solve import _normalised, solve
 
 
 def alone(problem: RoutingProblem, small_quality: float = 0.5) -> RoutingProblem:
@@ -132,14 +133,24 @@ def test_the_price_of_a_limit_is_what_a_millisecond_more_is_worth() -> None:
     assert prices["limit:mean e2e of c0"] == pytest.approx(slope, rel=0.05)
 
 
+@pytest.mark.parametrize("kind", ["all mean", "all p95"])
+def test_a_limit_on_a_class_that_never_binds_changes_nothing(kind: str) -> None:
+    for seed in range(3):
+        problem = random_cascades(seed, limits_of(kind, 0.7), demand=0.6)
+        loose = (*problem.workload.limits, limit("c0", 1e9))
+        both = replace(problem, workload=replace(problem.workload, limits=loose))
+        assert solve(problem).quality == pytest.approx(solve(both).quality, abs=2e-4)
+
+
 def test_what_the_solver_leaves_between_two_stages_is_gone_in_the_answer() -> None:
     case = prepare(toy((), 0.3, 0.9, rate_rps=0.5))
-    shares = np.array([0.1, 0.2, 0.7, 0.7 + 1e-7])
+    point = at_caps(case)
     assert case.column_row.tolist() == [0, 0, 1, 2]
-    assert _with_equal_stages(case, shares)[2:].tolist() == pytest.approx([0.7, 0.7], abs=1e-15)
-    crumb = np.array([0.3, 0.7, 0.0, 1e-9])
-    assert _with_equal_stages(case, crumb).tolist() == [0.3, 0.7, 0.0, 0.0]
-    assert _with_equal_stages(case, crumb[[0, 1, 3, 2]]).tolist() == [0.3, 0.7, 0.0, 0.0]
+    uneven = replace(point, shares=np.array([0.1, 0.2, 0.7, 0.7 + 1e-7]))
+    np.testing.assert_allclose(_normalised(case, uneven)[0][1:], [[0.7, 0], [0, 0.7]], atol=1e-15)
+    for crumb in ([0.3, 0.7, 0.0, 1e-8], [0.3, 0.7, 1e-8, 0.0]):
+        shares = _normalised(case, replace(point, shares=np.array(crumb)))[0]
+        np.testing.assert_allclose(shares, [[0.3, 0.7], [0, 0], [0, 0]], atol=1e-15)
 
 
 OBJECTIVES: tuple[Objective, ...] = ("quality", "cost", "rate_factor")
