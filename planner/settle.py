@@ -78,7 +78,8 @@ def settle(
 ) -> Settled:
     """Returns a deployment (P,) with the best shares found on tables at its own mix.
 
-    Of cascades, those that the first solution uses: the others would only make tables longer.
+    Cascades that a solution does not use are left out of the next one: the score is to be that of a
+    check, which knows nothing of them, and they would only make the tables longer.
 
     Args:
         objectives: the case and the tables to begin with.
@@ -87,19 +88,27 @@ def settle(
         method: of the first solution; the later ones start from its loads and are fast.
         start_loads: loads per replica of a routing known to be good, (P,).
     """
-    cascades = objectives.case.workload.cascades
-    if not cascades:
+    if not objectives.case.workload.cascades:
         return _settle(objectives, replicas, level, method, start_loads)
     asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
     first = objectives.route(asked, method)
-    unused = [k for k in cascades if first.shares[k.first_row].sum() < SMALLEST_SHARE]
-    settled = _settle(objectives.without(unused), replicas, level, method, first.loads)
-    return _with_all_rows(objectives, settled, unused)
+    left = objectives.without(_unused(objectives, first.shares))
+    settled = _settle(left, replicas, level, method, first.loads)
+    while unused := _unused(left, settled.shares):
+        left = left.without(unused)
+        settled = _settle(left, replicas, level, method, settled.routing.loads)
+    return _with_all_rows(objectives, left, settled)
 
 
-def _with_all_rows(objectives: Objectives, settled: Settled, unused: Sequence[Cascade]) -> Settled:
-    """Returns a deployment that was settled without some cascades as one that does not use them."""
-    case = objectives.case
+def _unused(objectives: Objectives, shares: FloatArray) -> list[Cascade]:
+    cascades = objectives.case.workload.cascades
+    return [k for k in cascades if shares[k.first_row].sum() < SMALLEST_SHARE]
+
+
+def _with_all_rows(objectives: Objectives, left: Objectives, settled: Settled) -> Settled:
+    """Returns a deployment that was settled with some cascades as one that may use all."""
+    case, kept = objectives.case, {cascade.key for cascade in left.case.workload.cascades}
+    unused = [cascade for cascade in case.workload.cascades if cascade.key not in kept]
     rows = case.workload.rows_without(unused)
 
     def spread(shares: FloatArray) -> FloatArray:
@@ -200,11 +209,10 @@ def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Rou
     mixes = class_mixes(case.workload, shares)
     # The nodes of these tables are those that `rb check` will make: the question's own limits.
     tables = case.tables(mixes, unused=objectives.tables)
-    judged = _as_checked(objectives, shares, tables)
     factor = 1.0
     if objectives.maximises_rate:
-        factor = _carried(*judged, replicas, routing.rate_factor)
-    result = _score(*judged, replicas, factor)
+        factor = _carried(case, tables, replicas, shares, routing.rate_factor)
+    result = _score(case, tables, replicas, shares, factor)
     cost = float(case.space.cost_usd_per_h(replicas)) + result.hosted_usd_per_h
     budget = case.question.budget_usd_per_h
     if budget is not None and cost > budget + 1e-9:
@@ -213,25 +221,11 @@ def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Rou
     return Settled(replicas, level, shares, tables, routing, result, cost, factor)
 
 
-def _as_checked(
-    objectives: Objectives, shares: FloatArray, tables: tuple[PoolTable, ...]
-) -> tuple[Case, tuple[PoolTable, ...], FloatArray]:
-    """Returns case, tables and shares (R, P) without the cascades that the shares do not use."""
-    case, workload = objectives.case, objectives.case.workload
-    unused = [k for k in workload.cascades if not shares[k.first_row].any()]
-    if not unused:
-        return case, tables, shares
-    rows, case = workload.rows_without(unused), replace(case, workload=workload.without(unused))
-    idle = [table.taking(rows) for table in objectives.tables]
-    made = case.tables(class_mixes(case.workload, shares[rows]), unused=idle)
-    return case, made, shares[rows]
-
-
 def _carried(
     case: Case,
     tables: tuple[PoolTable, ...],
-    shares: FloatArray,
     replicas: IntArray,
+    shares: FloatArray,
     rate_factor: float,
 ) -> float:
     """Returns the rate factor, rounded down, and less where rounded shares overload a pool."""
@@ -313,8 +307,8 @@ def _without_crumbs(ratio: FloatArray) -> FloatArray:
 def _score(
     case: Case,
     tables: tuple[PoolTable, ...],
-    shares: FloatArray,
     replicas: IntArray,
+    shares: FloatArray,
     rate_factor: float,
 ) -> Score:
     workload = replace(case.workload, rate_rps=case.workload.rate_rps * max(rate_factor, 1e-12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from planner.quality.cascade import CascadeOption
 from planner.report.diff import render_diff
 from planner.report.plan import render_plan
 from planner.routing import truth
-from planner.settle import Settled, _as_checked, _tidy, class_mixes, settle
+from planner.score import score
+from planner.settle import Settled, _tidy, class_mixes, settle
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
 from planner.why import _cascades
@@ -150,20 +152,35 @@ def test_a_check_does_not_depend_on_cascades_that_the_plan_does_not_use(cascaded
     assert codes(cascaded, cascaded.plan, (more, *reversed(OPTIONS))) == set()
 
 
-def test_a_score_is_taken_without_the_rows_of_unused_cascades(cascaded: Made) -> None:
-    """Also where the first solution used a cascade that the last one gave up."""
-    shares = np.zeros((6, 2))
-    shares[0], shares[2], shares[3] = (0.5, 0.5), (0.0, 1.0), (1.0, 0.0)
-    objectives = cascaded.objectives
-    case, tables, kept = _as_checked(objectives, shares, objectives.tables)
-    assert [k.class_name for k in case.workload.cascades] == ["hard"]
-    assert kept.tolist() == shares[:4].tolist()
-    alone = make_case(cascaded.inputs, cascades=OPTIONS[:1])
-    made_alone = alone.tables(class_mixes(alone.workload, shares[:4]))
-    for table, other in zip(tables, made_alone, strict=True):
-        np.testing.assert_array_equal(table.survival["e2e"], other.survival["e2e"])
-    everything = _as_checked(objectives, np.ones((6, 2)), objectives.tables)
-    assert everything[0] is cascaded.case
+MANY = (
+    *OPTIONS,
+    option(below=0.3, escalated_ratio=0.2, quality=0.5),
+    option(below=0.9, escalated_ratio=0.8, quality=0.64),
+    option("easy", below=0.4, escalated_ratio=0.1, quality=0.85),
+)
+
+
+def test_the_score_is_that_of_a_case_with_the_used_cascades_alone(cascaded: Made) -> None:
+    used: set[tuple[object, ...]] = set()
+    objectives = make_objectives(make_case(cascaded.inputs, cascades=MANY))
+    w, question = objectives.case.workload, objectives.case.question
+    for n, level in itertools.product(((1, 1), (2, 1)), (0, 1)):
+        settled = settle(objectives, np.array(n), level)
+        unused = [k for k in w.cascades if not settled.shares[k.first_row].any()]
+        used.add(tuple(k.key for k in w.cascades if k not in unused))
+        alone = replace(objectives.case, workload=w.without(unused))
+        shares = settled.shares[w.rows_without(unused)]
+        again = score(
+            alone.workload,
+            alone.tables(class_mixes(alone.workload, shares)),
+            settled.replicas,
+            shares,
+            question.headroom_ratio,
+            question.latency_objective,
+        )
+        assert [f.ms for f in again.figures] == [f.ms for f in settled.score.figures]
+        assert settled.shares.shape == settled.routing.shares.shape == (12, 2)
+    assert len(used) > 1
 
 
 def test_a_cascade_that_is_not_the_first_finds_its_rows_again(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ Two readings of F (MATH: operating tiers):
                  with rho_a,k-1 < r_a <= rho_ak. Every row then holds, with the same cost, quality
                  and phi. So the optimum is a bound for all plans, also with mixed tiers or with
                  n relaxed, which only add solutions. Tables hold at their own class mix (§5).
+                 The latency of a cascade is a sum over its stages, each of them at the tier of its
+                 own pool, so plans with cascades are among them.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ def _routes(plan: Plan, width: int) -> Iterator[RenderableType]:
     cascades = {f"cascade {_letters(n)}": c for n, c in enumerate(plan.cascades)}
     shares |= {(c.class_name, name): c.share for name, c in cascades.items()}
     named = [r.class_name for r in plan.routing] + [c.class_name for c in plan.cascades]
-    classes = list(dict.fromkeys(named))
+    order = {name: n for n, name in enumerate(plan.predicted.class_rps)}
+    classes = sorted(dict.fromkeys(named), key=lambda name: order.get(name, len(order)))
     pools = list(
         dict.fromkeys((*(d.pool for d in plan.deployment), *(r.pool for r in plan.routing)))
     )
