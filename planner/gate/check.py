@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from planner.case import make_case
+from planner.case import Case, make_case
 from planner.gate.finding import Finding, error, warning
 from planner.gate.orders import order_findings, routes_findings, unused_cascades
 from planner.gate.outcome import outcome_findings
 from planner.gate.resources import resource_findings
+from planner.offered import offered
 from planner.quality.cascade import CascadeOption
 from planner.score import duration
 from planner.spec.inputs import Inputs
@@ -33,7 +34,7 @@ def check(
     inputs: Inputs,
     plan: Plan,
     routes: Routes | None,
-    cascades: Sequence[CascadeOption] = (),
+    cascades: Sequence[CascadeOption] | None = None,
 ) -> tuple[Finding, ...]:
     """Returns everything found wrong with a plan, errors first; empty when it is clean.
 
@@ -41,13 +42,12 @@ def check(
         inputs: the question and the profiles as they are today.
         plan: what was planned.
         routes: what the runtime reads (routes.json); None when there is no such file.
-        cascades: that today's scores offer; of a plan without any, none need be known.
+        cascades: that may be used; by default those that today's scores prove, of a plan with any.
 
     Raises:
         InputError: a pool cannot be fitted, so nothing can be judged.
     """
-    case = make_case(inputs, learned=plan.learned, cascades=cascades)
-    case = replace(case, workload=case.workload.without(unused_cascades(case, plan)))
+    case = _case(inputs, plan, cascades)
     stale = _stale(inputs, plan)
     orders = order_findings(case, inputs, plan)
     kept = [*stale, *_incomplete(plan), *_contradicted(plan)]
@@ -56,6 +56,16 @@ def check(
     if not any(f.code in UNSCORABLE for f in orders):
         findings += outcome_findings(case, plan, inputs_changed=bool(stale))
     return tuple(sorted(findings, key=lambda f: f.severity != "error"))
+
+
+def _case(inputs: Inputs, plan: Plan, cascades: Sequence[CascadeOption] | None) -> Case:
+    """Returns the case of a plan, with the cascades that it uses alone."""
+    case = make_case(inputs, learned=plan.learned)
+    if not plan.cascades:
+        return case
+    options = offered(inputs, case) if cascades is None else tuple(cascades)
+    case = make_case(inputs, case.models, plan.learned, options)
+    return replace(case, workload=case.workload.without(unused_cascades(case, plan)))
 
 
 def _stale(inputs: Inputs, plan: Plan) -> list[Finding]:
