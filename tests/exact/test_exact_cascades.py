@@ -164,12 +164,17 @@ def test_hosted_requests_of_both_stages_are_paid() -> None:
     assert found.best_possible == pytest.approx(cost, rel=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_bound_on_quality_is_close_to_what_a_fixed_deployment_reaches(seed: int) -> None:
-    j, n = joined_of(seed), np.array([2, 2])
-    space, w = replace(j.space, lower=n, upper=n), replace(j.workload, quality_at_least=None)
-    best = best_quality(j, n)
-    assert np.isfinite(best)
+@pytest.mark.parametrize(("seed", "ratio"), [(2, 0.6), (4, 0.4), (7, 0.6), (3, 0.3)])
+def test_a_bound_on_quality_is_close_to_what_a_fixed_deployment_reaches(
+    seed: int, ratio: float
+) -> None:
+    """Under a limit that costs quality: what the grid reaches, and hardly more."""
+    j, n = joined_of(seed), np.array([1, 2])
+    free = replace(j.workload, quality_at_least=None).with_limits_scaled(1e3)
+    w = replace(j.workload, quality_at_least=None).with_limits_scaled(ratio)
+    best = best_quality(replace(j, workload=w), n)
+    assert best < best_quality(replace(j, workload=free), n) - 0.03
+    space = replace(j.space, lower=n, upper=n)
     found = bound(w, j.tables, space, HEADROOM_RATIO, "quality", n_rounds=5)
     assert found.best_possible is not None
-    assert best - 1e-9 <= found.best_possible <= best + 0.01
+    assert best - 1e-9 <= found.best_possible <= best + 0.015
