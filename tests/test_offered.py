@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from questions import PROFILES
 from router_folder import write_router_folder
+from typer.testing import CliRunner
 
 from planner.answer import make_answer, make_provenance
 from planner.believed import quality_basis
 from planner.case import make_case
+from planner.cli.app import app
 from planner.files.inputs import read_inputs
-from planner.files.plans import routes_of
+from planner.files.plans import routes_of, write_plan
 from planner.gate.check import check
 from planner.objectives import make_objectives
 from planner.offered import offered
@@ -57,6 +60,22 @@ def test_a_telling_signal_is_offered_and_planned_with(inputs: Inputs) -> None:
     assert basis.by_class.quality == pytest.approx(with_it.score.quality, abs=0.03)
     assert basis.by_class.high - basis.by_class.low > 0.02  # what is known of cascades counts, too
     assert basis.per_prompt is None
+
+
+def test_such_a_plan_is_simulated_by_the_command(inputs: Inputs, tmp_path: Path) -> None:
+    case = make_case(inputs)
+    full = make_case(inputs, case.models, cascades=offered(inputs, case))
+    settled = settle(make_objectives(full), np.array([1, 3, 4]))
+    provenance = make_provenance("by hand", 0, "none", 1, inputs.hashes)
+    plan = make_answer(full, settled, [settled], ["made"], provenance, True)
+    write_plan(write_router_folder(tmp_path / "plan"), plan)
+    command = ["simulate", str(tmp_path / "plan"), "--profiles", str(PROFILES)]
+    ran = CliRunner().invoke(app, [*command, "--duration-s", "40", "--json"])
+    assert ran.exit_code == 0, ran.output
+    seen = json.loads(ran.output)["simulated"]
+    assert seen["quality"] == pytest.approx(plan.predicted.quality, abs=0.05)
+    checked = CliRunner().invoke(app, ["check", *command[1:]])
+    assert checked.exit_code == 0, checked.output
 
 
 def test_who_wants_none_or_knows_no_prompts_is_offered_none(inputs: Inputs, tmp_path: Path) -> None:
