@@ -14,6 +14,7 @@ from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.base import worst_origin
 from planner.spec.plan import (
     Bound,
+    CascadeRoute,
     DeployedPool,
     FrontPoint,
     LatencyFigure,
@@ -27,6 +28,7 @@ from planner.spec.plan import (
     Simulated,
     ToMeasure,
 )
+from planner.spec.workload import Workload
 
 MONEY_DIGITS = 4
 LATENCY_DIGITS = 1
@@ -71,6 +73,7 @@ def make_answer(
         complete=complete,
         deployment=deployed(case, settled.replicas),
         routing=_routes(case, settled),
+        cascades=_cascades(case, settled),
         prices=tuple(_rounded_price(price) for price in settled.routing.prices),
         predicted=predicted(case, settled),
         bound=bound,
@@ -132,12 +135,12 @@ def predicted(case: Case, settled: Settled) -> Predicted:
         rate_rps=round(workload.total_rps * factor, 6),
         class_rps={
             name: round(float(rate) * factor, 6)
-            for name, rate in zip(workload.class_names, workload.rate_rps, strict=True)
+            for name, rate in zip(workload.class_names, workload.class_rate_rps, strict=True)
         },
         rate_factor=round(factor, 6) if case.question.maximise == "rate_factor" else None,
         cost_usd_per_h=round(settled.cost_usd_per_h, MONEY_DIGITS),
         usd_per_million_output_tokens=_per_million(
-            float(usd_per_h.sum()), float(tokens_per_h.sum())
+            float(usd_per_h.sum()), float(tokens_per_h.sum()) - _discarded(case, settled)
         ),
         quality=round(score.quality, RATIO_DIGITS),
         class_quality={
@@ -159,11 +162,30 @@ def _long_run(case: Case, settled: Settled) -> tuple[FloatArray, FloatArray]:
     """
     workload = case.workload
     per_h = workload.mean_rate_rps[:, None] * settled.shares * settled.rate_factor * 3600.0
-    tokens = np.array(
+    hosted = (per_h * workload.request_usd).sum(axis=0)
+    tokens_per_h = (per_h * _output_tokens(workload)).sum(axis=0)
+    return case.space.pool_usd_per_h(settled.replicas) + hosted, tokens_per_h
+
+
+def _output_tokens(workload: Workload) -> FloatArray:
+    """Returns the mean answer of each row on each pool in tokens, (R, P)."""
+    return np.array(
         [[s.mean_output_tokens if s is not None else 0.0 for s in row] for row in workload.shapes]
     )
-    hosted = (per_h * workload.request_usd).sum(axis=0)
-    return case.space.pool_usd_per_h(settled.replicas) + hosted, (per_h * tokens).sum(axis=0)
+
+
+def _discarded(case: Case, settled: Settled) -> float:
+    """Returns the output tokens per hour of first answers that no user gets.
+
+    Answers that are not trusted are taken to be as long as the others.
+    """
+    workload, total = case.workload, 0.0
+    tokens = _output_tokens(workload)
+    for cascade in workload.cascades:
+        row = cascade.first_row
+        escalated_rps = cascade.escalated_ratio * workload.mean_rate_rps[row] * settled.rate_factor
+        total += float(tokens[row] @ settled.shares[row]) * float(escalated_rps) * 3600.0
+    return total
 
 
 def _pool_figures(case: Case, settled: Settled) -> tuple[PoolFigure, ...]:
@@ -213,6 +235,38 @@ def _routes(case: Case, settled: Settled) -> tuple[Route, ...]:
             for p in order
         ]
     return tuple(routes)
+
+
+def _cascades(case: Case, settled: Settled) -> tuple[CascadeRoute, ...]:
+    """Returns the cascades that carry traffic, of each class the largest first."""
+    routes = []
+    for cascade in case.workload.cascades:
+        share = round(float(settled.shares[cascade.first_row].sum()), SHARE_DIGITS)
+        if share <= 0:
+            continue
+        routes.append(
+            CascadeRoute.model_validate(
+                {
+                    "class": cascade.class_name,
+                    "share": share,
+                    "signal": cascade.signal,
+                    "below": cascade.below,
+                    "escalated_ratio": round(cascade.escalated_ratio, RATIO_DIGITS),
+                    "quality": round(cascade.quality, RATIO_DIGITS),
+                    "first": _parts(case, settled.shares[cascade.first_row] / share),
+                    "second": _parts(case, settled.shares[cascade.second_row] / share),
+                }
+            )
+        )
+    names = case.workload.class_names
+    return tuple(sorted(routes, key=lambda r: (names.index(r.class_name), -r.share)))
+
+
+def _parts(case: Case, ratio: FloatArray) -> list[dict[str, object]]:
+    """Returns the pools of a stage with their shares of it, largest first."""
+    pools = case.space.pool_names
+    order = sorted(np.flatnonzero(ratio > 0).tolist(), key=lambda p: (-ratio[p], pools[p]))
+    return [{"pool": pools[p], "share": round(float(ratio[p]), SHARE_DIGITS)} for p in order]
 
 
 def _figure(figure: Figure) -> LatencyFigure:

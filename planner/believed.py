@@ -1,6 +1,6 @@
-"""What a plan's quality rests on: what its router can know, judged on prompts held out.
+"""What a plan's quality rests on: what its router can know, judged on prompts held out (§4).
 
-Notation (C classes, P pools, M models, N scored prompts)
+Notation (C classes, R rows of the workload, P pools, M models, N scored prompts)
     w_c      share of class c in the traffic                                           (C,)
     x_cm     share of class c that goes to model m, by the plan                        (C, M)
     y_nm     recorded score of model m on prompt n; not scored: its held-out class mean  (N, M)
@@ -9,6 +9,7 @@ Notation (C classes, P pools, M models, N scored prompts)
 by class     The routes of a fold's prompts are made again without them: class means of the other
              folds, the plan's deployment. Each prompt is worth sum_m x_cm y_nm there, and the plan
              the mean by traffic. The best of noisy means is too good to be true; this is not.
+             What a cascade answers of a class counts with the cascade's own held-out mean.
 per prompt   The same traffic, where the gated estimator of the router chooses the model of each
              prompt, from predictions by the other folds. No model does more work than by class:
              prices keep the work that is predicted, and as the prompts that go to a model are not
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.case import Case
 from planner.money import priced
 from planner.objectives import Objectives
 from planner.quality.folds import fold_of
@@ -78,15 +80,18 @@ def quality_basis(
     scores = scores.take(np.isin(scores.prompt_ids, served.prompt_ids))
     setting = _setting(files, objectives, settled, scores)
     by_class = _held_out(setting, objectives, settled, seed)
-    value = (by_class.shares * by_class.score).sum(axis=1)
+    value = (by_class.shares * by_class.score).sum(axis=1) + by_class.by_cascade
     why, may_choose = _estimator(files, served)
     basis = QualityBasis(
-        by_class=_rounded(_estimate(setting, value)),
+        by_class=_rounded(_estimate(setting, value, _cascades_variance(objectives.case, settled))),
         held_out=True,
         n_prompts=scores.n_prompts,
         why=why,
         oracle=_oracle(setting),
     )
+    if may_choose and by_class.by_cascade.any():
+        why, may_choose = "the plan's cascades judge answers, not prompts", False
+        basis = basis.model_copy(update={"why": why})
     known = _foretold(setting, served, seed) if may_choose else None
     if known is None:
         return basis
@@ -191,7 +196,7 @@ def _setting(
         mixture=mixture,
         true_class=true_class,
         weight=traffic[true_class] / per_class[true_class],
-        work=_work(settled, case.workload.rate_rps, member),
+        work=_work(settled, case.workload.class_rate_rps, member),
         member=member,
     )
 
@@ -201,9 +206,10 @@ def _work(settled: Settled, rate_rps: FloatArray, member: FloatArray) -> FloatAr
 
     Pools of one model count by the requests that the plan sends to them; NaN without any pool.
     """
-    work_s = np.stack([table.work_s for table in settled.tables], axis=1)  # (C, P)
+    n = rate_rps.size  # without the stages of cascades
+    work_s = np.stack([table.work_s[:n] for table in settled.tables], axis=1)  # (C, P)
     deployed = settled.replicas > 0
-    sent = (rate_rps[:, None] * settled.shares).sum(axis=0)  # (P,)
+    sent = (rate_rps[:, None] * settled.shares[:n]).sum(axis=0)  # (P,)
     weight = np.where(deployed, sent + 1e-9 * rate_rps.sum() * settled.replicas, 0.0)
     may = np.isfinite(work_s) & deployed
     total = (may * weight) @ member
@@ -215,8 +221,9 @@ def _work(settled: Settled, rate_rps: FloatArray, member: FloatArray) -> FloatAr
 class _HeldOut:
     """What a router by class does with each prompt that it has not seen."""
 
-    shares: FloatArray  # (N, M)
+    shares: FloatArray  # (N, M) without what cascades answer
     score: FloatArray  # (N, M) recorded, or else the class mean of the other folds
+    by_cascade: FloatArray  # (N,) share of cascades times their mean scores
 
 
 def _held_out(setting: _Setting, objectives: Objectives, settled: Settled, seed: int) -> _HeldOut:
@@ -225,28 +232,54 @@ def _held_out(setting: _Setting, objectives: Objectives, settled: Settled, seed:
     at = np.array([scores.class_names.index(name) for name in names])
     fold = fold_of(scores, N_FOLDS, seed)
     shares, score = np.zeros_like(scores.score), scores.score.copy()
+    by_cascade = np.zeros(scores.n_prompts)
     for f in range(N_FOLDS):
         mine = fold == f
         if not mine.any():
             continue
         means = shrunk_means(scores.take(~mine)).mean[at]  # (C, M) in the plan's order
         believed = setting.mixture @ means @ setting.member.T  # (C, P) of what is routed as c
-        by_model = _routed(objectives, settled, believed) @ setting.member
-        shares[mine] = setting.row[mine] @ by_model
+        routed = _routed(objectives, settled, believed)  # (R, P)
+        shares[mine] = setting.row[mine] @ (routed[: len(names)] @ setting.member)
+        by_cascade[mine] = setting.row[mine] @ _by_cascade(objectives, routed)
         known = setting.true_class[mine]
         score[mine] = np.where(np.isnan(score[mine]), means[known], score[mine])
-    return _HeldOut(shares, score)
+    return _HeldOut(shares, score, by_cascade)
+
+
+def _by_cascade(objectives: Objectives, shares: FloatArray) -> FloatArray:
+    """Returns what cascades add to the mean score of each class, (C,), at shares (R, P)."""
+    workload = objectives.case.workload
+    added = np.zeros(workload.n_classes)
+    for cascade in workload.cascades:
+        answered = float(shares[cascade.first_row].sum())
+        added[cascade.class_index] += answered * cascade.quality
+    return added
+
+
+def _cascades_variance(case: Case, settled: Settled) -> float:
+    """Returns the variance of the mean quality that comes from how well cascades are known."""
+    variance = 0.0
+    options = {(o.class_name, o.first, o.second, o.signal, o.below): o for o in case.cascades}
+    for cascade in case.workload.cascades:
+        option = options[cascade.key]
+        answered = float(settled.shares[cascade.first_row].sum())
+        traffic = answered * float(case.workload.weights[cascade.class_index])
+        deviation = (option.quality_high - option.quality_low) / (2.0 * TWO_SIDED)
+        variance += (traffic * deviation) ** 2
+    return variance
 
 
 def _routed(objectives: Objectives, settled: Settled, quality: FloatArray) -> FloatArray:
-    """Returns the shares (C, P) of the plan's deployment for class means (C, P) of its pools.
+    """Returns the shares (R, P) of the plan's deployment for class means (C, P) of its pools.
 
     Where these few means leave something unserved, e.g. below a floor, the plan's own shares.
     """
     asked = objectives.problem_at(settled.replicas, settled.level)
-    workload = replace(
-        asked.workload, quality=np.where(np.isnan(asked.workload.quality), np.nan, quality)
-    )
+    known = asked.workload.quality.copy()
+    of_class = known[: len(quality)]
+    known[: len(quality)] = np.where(np.isnan(of_class), np.nan, quality)
+    workload = replace(asked.workload, quality=known)
     problem = replace(
         asked, workload=workload, tables=settled.tables, start_loads=settled.score.loads
     )
@@ -316,9 +349,14 @@ def _per_prompt(
 # ---- Figures -------------------------------------------------------------------------------------
 
 
-def _estimate(setting: _Setting, value: FloatArray) -> tuple[float, float, float]:
-    """Returns the mean by traffic of values of prompts (N,), and its 95 % interval."""
-    mean, variance = float(setting.weight @ value), 0.0
+def _estimate(
+    setting: _Setting, value: FloatArray, variance: float = 0.0
+) -> tuple[float, float, float]:
+    """Returns the mean by traffic of values of prompts (N,), and its 95 % interval.
+
+    To its variance comes that of what all prompts of a class have in common.
+    """
+    mean = float(setting.weight @ value)
     for c in np.unique(setting.true_class).tolist():
         mine = setting.true_class == c
         n, traffic = int(mine.sum()), float(setting.weight[mine].sum())

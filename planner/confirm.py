@@ -109,7 +109,8 @@ class Stage:
 
 def make_stage(inputs: Inputs, objectives: Objectives, effort: Effort, seed: int) -> Stage:
     """Returns where the plans of a question are tried."""
-    return Stage(make_scene(inputs.files, objectives.case.models), CARE[effort], seed)
+    case = objectives.case
+    return Stage(make_scene(inputs.files, case.models, case.cascades), CARE[effort], seed)
 
 
 def confirm(
@@ -247,7 +248,7 @@ def _learned(
         tried = rehearsal if factor == 1.0 else stage.rehearse(draft, factor)
         start_ps, end_ps = tried.window.start_ps, tried.window.end_ps
         runs = tuple(records.between(start_ps, end_ps) for records in tried.records)
-        lessons.append(Lesson(factor, runs))
+        lessons.append(Lesson(factor, runs, tried.cascades))
     plain = replace(case, learned=())
     mixes = (case.workload.rate_rps[:, None] * chosen.shares).T
     new = learn(plain, plain.tables(mixes), chosen.score.loads, lessons)

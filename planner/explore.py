@@ -436,9 +436,10 @@ def _reference(objectives: Objectives) -> FloatArray:
     dearest = sum(
         offer.count * offer.usd_per_h for offers in case.space.offers.values() for offer in offers
     )
-    hosted = float(workload.request_usd.max() * workload.total_rps * 3600.0)
+    hosted = float(workload.dearest_request_usd * workload.total_rps * 3600.0)
     cost = min(question.budget_usd_per_h or np.inf, dearest + hosted) * 1.01 + 1e-6
-    lowest = float(np.nanmin(workload.quality)) if workload.allowed.any() else 0.0
+    direct = workload.quality[: workload.n_classes]
+    lowest = float(np.nanmin(direct)) if workload.allowed.any() else 0.0
     gain = 0.0 if objectives.maximises_rate else max(workload.quality_at_least or 0.0, lowest)
     latency = 1.0 + 1e-3 if workload.limits else 24.0
     return np.array([cost, -gain + 1e-6, latency])

@@ -24,7 +24,7 @@ from planner.routing.solve import solve
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.question import Limit
 from planner.spec.table import PoolTable
-from planner.spec.workload import ScopedLimit, Workload
+from planner.spec.workload import Cascade, ScopedLimit, Workload
 
 LEVEL_RATIOS = (1.0, 0.7, 0.5)
 """How much of each limit may be used, by latency level; the first is the question itself."""
@@ -79,6 +79,16 @@ class Objectives:
             return "rate_factor"
         hosted = bool(self.case.workload.request_usd.any())
         return "cost" if hosted and self.case.question.choose == "cheapest" else "quality"
+
+    def without(self, unused: Sequence[Cascade]) -> Objectives:
+        """Returns the evaluation of the same case without some of its cascades."""
+        rows = self.case.workload.rows_without(unused)
+        return replace(
+            self,
+            case=replace(self.case, workload=self.case.workload.without(unused)),
+            levels=tuple(level.without(unused) for level in self.levels),
+            tables=tuple(table.taking(rows) for table in self.tables),
+        )
 
     def problem_at(self, replicas: IntArray, level: int) -> RoutingProblem:
         """Returns the routing problem of a deployment (P,) at a latency level."""
@@ -157,7 +167,7 @@ class Objectives:
 
     def unserved_usd_per_h(self, routing: Routing) -> float:
         """Returns the price in $/h of what a routing leaves unserved."""
-        lost_rps = float(routing.unserved @ self.case.workload.rate_rps)
+        lost_rps = float(routing.unserved @ self.case.workload.class_rate_rps)
         return lost_rps * 3600.0 * self.unserved_usd
 
     def _latency(self, routing: Routing) -> float:
@@ -228,7 +238,8 @@ def violation(workload: Workload, routing: Routing, worst_ratio: float) -> float
     missed = float(routing.unserved @ workload.weights)
     missed += max(0.0, min(worst_ratio, 2.0 * WORST_RATIO) - 1.0 - 1e-6)
     served = np.maximum(1.0 - routing.unserved, 1e-12)
-    per_class = np.where(routing.shares > 0, routing.shares * workload.quality, 0.0).sum(axis=1)
+    per_row = np.where(routing.shares > 0, routing.shares * workload.quality, 0.0).sum(axis=1)
+    per_class = workload.by_class(per_row)
     if workload.quality_at_least is not None:
         missed += max(0.0, workload.quality_at_least - routing.quality - 1e-9)
     floors = np.nan_to_num(workload.class_quality_at_least)
@@ -257,13 +268,13 @@ def _unserved_usd(case: Case, tables: Sequence[PoolTable]) -> float:
             for p in range(len(tables))
         ]
     )
-    dearest = 0.0
+    dearest, n = 0.0, case.workload.n_classes
     for p, table in enumerate(tables):
         if case.space.upper[p] == 0:
             continue  # what cannot be rented prices nothing
-        work = np.nan_to_num(table.work_s) * case.workload.allowed[:, p]
+        work = np.nan_to_num(table.work_s[:n]) * case.workload.allowed[:n, p]
         own = each[p] * float(work.max()) / 3600.0 / max(table.max_load, 1e-9)
-        dearest = max(dearest, own, float(case.workload.request_usd[:, p].max()))
+        dearest = max(dearest, own, float(case.workload.request_usd[:n, p].max()))
     return float(UNSERVED_FACTOR * max(dearest, 1e-9))
 
 

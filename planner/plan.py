@@ -1,6 +1,7 @@
 """The main path: from the inputs to a plan, on one screen.
 
-read (files)  ->  case: fit, workload, box  ->  explore: search with the routing program inside
+read (files)  ->  case: fit, workload, box, and the cascades that its scores prove
+              ->  explore: search with the routing program inside
               ->  choose: settle candidates on their own tables
               ->  confirm: try the choice in the simulator, learn, search again (§9)
               ->  certify: what no plan can beat
@@ -11,7 +12,7 @@ read (files)  ->  case: fit, workload, box  ->  explore: search with the routing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +26,8 @@ from planner.confirm import confirm, make_stage, simulated_ratios
 from planner.explore import Effort, SearchMethod, explore
 from planner.information import to_measure
 from planner.objectives import make_objectives
+from planner.offered import offered
+from planner.quality.cascade import CascadeOption
 from planner.relax import infeasible, more_budget
 from planner.search.problem import Progress
 from planner.spec.arrays import IntArray
@@ -42,6 +45,7 @@ def make_plan(
     seed: int = 0,
     kept: Plan | None = None,
     on_trial: Progress | None = None,
+    cascades: Sequence[CascadeOption] | None = None,
 ) -> Plan:
     """Returns the plan that answers a question: deployment, routing, predicted outcome, reasons.
 
@@ -52,12 +56,16 @@ def make_plan(
         seed: of the search; the same inputs, version and seed give the same bytes.
         kept: the plan in production, where the question says `keep`.
         on_trial: called after each evaluation with (done, total, hypervolume).
+        cascades: that may be used beside single pools; by default those that the scores prove.
 
     Raises:
         InputError: pools that cannot be fitted, or a method that cannot be had.
         Infeasible: no deployment is acceptable; says what binds and what would work.
     """
     case = make_case(inputs)
+    options = offered(inputs, case) if cascades is None else tuple(cascades)
+    if options:
+        case = make_case(inputs, case.models, cascades=options)
     objectives = make_objectives(case)
     in_production = None if kept is None else replicas_of(case, kept)
     start = [] if in_production is None else [in_production]

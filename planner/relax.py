@@ -51,7 +51,8 @@ class _Solver:
         """Returns the changed case and its settled answer, None if there is none."""
         inputs = replace(self.inputs, files=replace(self.inputs.files, question=question))
         try:
-            case = make_case(inputs, self.case.models, self.case.learned)
+            before = self.case
+            case = make_case(inputs, before.models, before.learned, before.cascades)
         except InputError:
             return None, None
         objectives = make_objectives(case)

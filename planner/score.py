@@ -1,12 +1,14 @@
 """The score of a routed deployment: what its users will see, by the fitted tables.
 
-Notation (C classes, P pools)
-    lambda_c  planned rate                    req/s     x_cp  share of class c on pool p
-    s_cp      work of one request             s         n_p   replicas
-    rho_p     load per replica = sum_c lambda_c s_cp x_cp / n_p
+Notation (C classes, P pools, R rows: classes, then two stages per cascade, spec/workload.py)
+    lambda_r  planned rate                    req/s     x_rp  share of row r on pool p
+    s_rp      work of one request             s         n_p   replicas
+    rho_p     load per replica = sum_r lambda_r s_rp x_rp / n_p
 
-Loads and latencies are those of routing/truth.py. Nothing is solved here: plan, check and diff all
-quote these figures. Shares of a class on a pool that it may not use count as unserved.
+Rates, work, tokens and money of pools are those of all rows; quality, latency and what is served
+count each request once. Loads and latencies are those of routing/truth.py. Nothing is solved here:
+plan, check and diff all quote these figures. Shares of a class on a pool that it may not use count
+as unserved.
 
 A pool whose latency nobody measured takes forever as far as limits and the latency objective go;
 figures without a limit are over the requests whose latency is known, and left out without any.
@@ -60,8 +62,8 @@ class Score:
 
     loads: FloatArray  # (P,) per replica, 1 = saturation; inf where load meets no replica
     utilisation: FloatArray  # (P,) load over what the table allows
-    pool_rps: FloatArray  # (P,)
-    goodput_rps: FloatArray  # (P,) requests within every limit on them
+    pool_rps: FloatArray  # (P,) both stages of a cascade among them
+    goodput_rps: FloatArray  # (P,) answers to users within every limit on them
     output_tokens_per_s: FloatArray  # (P,)
     extrapolated: tuple[bool, ...]  # (P,)
     quality: float
@@ -87,11 +89,12 @@ def score(
     headroom_ratio: float,
     objective: LatencyObjective,
 ) -> Score:
-    """Returns the score of shares (C, P) over replicas (P,), even split inside each pool."""
+    """Returns the score of shares (R, P) over replicas (P,), even split inside each pool."""
     served = np.where(workload.allowed & (shares > 0), shares, 0.0)
-    flow = workload.rate_rps[:, None] * served  # (C, P) req/s
+    flow = workload.rate_rps[:, None] * served  # (R, P) req/s
     loads = truth.loads(workload, tables, replicas, served)
-    per_class = np.where(served > 0, served * workload.quality, 0.0).sum(axis=1)
+    per_row = np.where(served > 0, served * workload.quality, 0.0).sum(axis=1)
+    per_class = workload.by_class(per_row)
     figures = _figures(workload, tables, loads, served, objective)
     wanted = _scoped(None, objective.metric, objective.statistic)
     objective_ms = truth.limit_value(workload, tables, loads, served, wanted)
@@ -143,13 +146,25 @@ def _figures(
     usual = [_scoped(None, objective.metric, objective.statistic)]
     usual += [_scoped(None, metric, stat) for metric in METRICS for stat in ("mean", "p95")]
     usual += [_scoped(name, "e2e", "p95") for name in workload.class_names]
-    known = served * np.array([t.has_latency for t in tables])
+    known = _with_known_latency(workload, tables, served)
     seen = {s.label for s in workload.limits}
     for scoped in usual:
         if scoped.label not in seen:
             seen.add(scoped.label)
             figures.append(_figure(workload, tables, loads, known, scoped, None))
     return tuple(f for f in figures if f is not None)
+
+
+def _with_known_latency(
+    workload: Workload, tables: Sequence[PoolTable], served: FloatArray
+) -> FloatArray:
+    """Returns the shares (R, P) whose latency was measured; of a cascade all or none."""
+    known = served * np.array([t.has_latency for t in tables])
+    for cascade in workload.cascades:
+        stages = [cascade.first_row, cascade.second_row]
+        if (known[stages] != served[stages]).any():
+            known[stages] = 0.0
+    return np.asarray(known)
 
 
 def _figure(
@@ -169,7 +184,7 @@ def _figure(
         return Figure(name, metric, statistic, 0.0, 0.0, 0.0, limit.at_most_ms, "measured")
     part = workload.rate_rps @ shares  # (P,) requests in scope
     if name is not None:
-        part = shares[workload.class_names.index(name)]
+        part = _of_class(workload, shares, workload.class_names.index(name))
     used = np.flatnonzero(part).tolist()
     bands = np.array([tables[p].band_at(metric, float(loads[p])) for p in used])
     band = float(part[used] @ bands / part.sum())
@@ -185,29 +200,76 @@ def _figure(
     )
 
 
+def _of_class(workload: Workload, shares: FloatArray, c: int) -> FloatArray:
+    """Returns the requests on each pool, (P,), per request of a class, from shares (R, P)."""
+    part = shares[c]
+    for cascade in workload.cascades:
+        if cascade.class_index == c:
+            second = cascade.escalated_ratio * shares[cascade.second_row]
+            part = part + shares[cascade.first_row] + second
+    return np.asarray(part)
+
+
 def _goodput(
     workload: Workload, tables: Sequence[PoolTable], loads: FloatArray, flow: FloatArray
 ) -> FloatArray:
-    """Returns the requests per second of each pool within every limit on them, (P,).
+    """Returns the answers per second of each pool within every limit on them, (P,).
 
     Percentile limits count; several limits on one class are taken as if the slow requests of
     one were the slow requests of the other, so the largest exceedance counts. Where latency was
-    not measured, no request counts as within a limit.
+    not measured, no request counts as within a limit. An answer of a cascade counts at the pool
+    that gave it: a first answer that was not trusted counts nowhere.
     """
     goodput = np.zeros(len(tables))
+    answered = flow.copy()
+    for cascade in workload.cascades:
+        answered[cascade.first_row] *= 1.0 - cascade.escalated_ratio
     for p, table in enumerate(tables):
-        missed = np.zeros(workload.n_classes)
+        missed = np.zeros(workload.n_rows)
         for scoped in workload.limits:
             if scoped.limit.tail_ratio is None:
                 continue
-            metric, late = scoped.limit.metric, np.ones(workload.n_classes)
+            late = np.ones(workload.n_rows)
             if table.has_latency:
-                curve = table.survival_at(metric, float(loads[p]))
-                late = survival_at_time(table.times_ms[metric], curve, scoped.limit.at_most_ms)
-            hit = np.array([scoped.class_name in (None, n) for n in workload.class_names])
+                late = _late(workload, tables, loads, flow, scoped.limit, p)
+            in_scope = [scoped.class_name in (None, n) for n in workload.class_names]
+            hit = np.array(in_scope)[workload.row_class]
             missed = np.where(hit, np.maximum(missed, np.nan_to_num(late)), missed)
-        goodput[p] = float(flow[:, p] @ (1.0 - missed))
+        goodput[p] = float(answered[:, p] @ (1.0 - missed))
     return goodput
+
+
+def _late(
+    workload: Workload,
+    tables: Sequence[PoolTable],
+    loads: FloatArray,
+    flow: FloatArray,
+    limit: Limit,
+    p: int,
+) -> FloatArray:
+    """Returns the share of the answers of pool p that come after a limit, (R,), at most 1."""
+
+    def at(pool: int, metric: Metric, at_ms: float) -> FloatArray:
+        if not tables[pool].has_latency:
+            return np.ones(workload.n_rows)
+        curve = tables[pool].survival_at(metric, float(loads[pool]))
+        return survival_at_time(tables[pool].times_ms[metric], curve, at_ms)
+
+    late = at(p, limit.metric, limit.at_most_ms)
+    for cascade in workload.cascades:
+        first, second = cascade.first_row, cascade.second_row
+        if limit.metric == "tpot" or not flow[[first, second], p].any():
+            continue
+        *_, split, streamed = cascade.parts(limit.metric)
+        late[first] = at(p, "e2e", limit.at_most_ms)[first]
+        share = flow[first] / max(float(flow[first].sum()), 1e-300)
+        before = sum(
+            share[pool] * at(pool, "e2e", split.time_ratio * limit.at_most_ms)[first]
+            for pool in np.flatnonzero(share).tolist()
+        )
+        after = at(p, limit.metric, streamed.time_ratio * limit.at_most_ms)[second]
+        late[second] = min(1.0, before + after)
+    return late
 
 
 def _mix_shift(tables: Sequence[PoolTable], flow: FloatArray) -> float:
@@ -224,21 +286,27 @@ def _misrouted(
     workload: Workload, tables: Sequence[PoolTable], replicas: IntArray, shares: FloatArray
 ) -> Iterator[str]:
     """Yields what is wrong with where requests go, in plain words."""
-    for c, name in enumerate(workload.class_names):
-        served = float(shares[c].sum())
+    by_class = truth.served_shares(shares, workload.cascades)
+    for r, name in enumerate(workload.row_names):
+        served = float(by_class[r]) if r < workload.n_classes else 1.0
         if served < 1.0 - MET_TOLERANCE:
             yield f"{1 - served:.2%} of class {name} has no place to go"
         elif served > 1.0 + MET_TOLERANCE:
             yield f"the shares of class {name} sum to {served:.2%}"
-        for p in np.flatnonzero((shares[c] > 0) & ~workload.allowed[c]).tolist():
+        for p in np.flatnonzero((shares[r] > 0) & ~workload.allowed[r]).tolist():
             yield f"{workload.pool_names[p]} gets requests of class {name}, which may not use it"
+    for cascade in workload.cascades:
+        first, second = shares[cascade.first_row].sum(), shares[cascade.second_row].sum()
+        if abs(float(first - second)) > MET_TOLERANCE:
+            yield f"the two stages of a cascade differ in their shares ({cascade.label})"
     for p, pool in enumerate(workload.pool_names):
         if shares[:, p].any() and replicas[p] == 0:
             yield f"{pool} gets traffic but has no replica"
         if tables[p].has_latency:
             continue
         for scoped in workload.limits:
-            covered = [scoped.class_name in (None, name) for name in workload.class_names]
+            in_scope = [scoped.class_name in (None, name) for name in workload.class_names]
+            covered = np.array(in_scope)[workload.row_class]
             if shares[covered, p].any():
                 yield f"{pool} carries what {scoped.label} limits, and its latency is not measured"
 

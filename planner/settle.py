@@ -3,13 +3,15 @@
 A pool's table is made at a class mix, and the search uses the mix of all traffic. A plan sends
 each pool its own mix, so its tables are made anew at that mix, the shares solved again, and so on
 until the mix stands still (at most MAX_ROUNDS). The score that the plan quotes is taken with
-tables at exactly the plan's rounded shares, so that `rb check` finds the same figures (§6). What
-misses a limit, the headroom or a floor then is solved again with that tightened by as much (§9 in
-small): where a pool is full, already the rounding of shares can overload it.
+tables at exactly the plan's rounded shares, so that `rb check` finds the same figures (§6): without
+the cascades that it does not use. What misses a limit, the headroom or a floor then is solved again
+with that tightened by as much (§9 in small): where a pool is full, already the rounding of shares
+can overload it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +24,7 @@ from planner.routing.rounding import round_shares
 from planner.score import Score, score
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.table import PoolTable
-from planner.spec.workload import ScopedLimit, Workload
+from planner.spec.workload import Cascade, ScopedLimit, Workload
 
 MAX_ROUNDS = 3
 MAX_TIGHTENINGS = 3
@@ -47,7 +49,8 @@ class Settled:
 
     replicas: IntArray  # (P,)
     level: int
-    shares: FloatArray  # (C, P) rounded, rows sum to exactly 1 where everything is served
+    shares: FloatArray  # (R, P) rounded; rows sum to exactly 1 where everything is served: a
+    # class's with its first stages, and both stages of a cascade to the same
     tables: tuple[PoolTable, ...]  # (P,) at the mix of the shares
     routing: Routing  # the last solved program: duals, bound, rate factor
     score: Score
@@ -75,6 +78,9 @@ def settle(
 ) -> Settled:
     """Returns a deployment (P,) with the best shares found on tables at its own mix.
 
+    Cascades that a solution does not use are left out of the next one: the score is to be that of a
+    check, which knows nothing of them, and they would only make the tables longer.
+
     Args:
         objectives: the case and the tables to begin with.
         replicas: of each pool, (P,).
@@ -82,6 +88,51 @@ def settle(
         method: of the first solution; the later ones start from its loads and are fast.
         start_loads: loads per replica of a routing known to be good, (P,).
     """
+    if not objectives.case.workload.cascades:
+        return _settle(objectives, replicas, level, method, start_loads)
+    asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
+    first = objectives.route(asked, method)
+    left = objectives.without(_unused(objectives, first.shares))
+    settled = _settle(left, replicas, level, method, first.loads)
+    while unused := _unused(left, settled.shares):
+        left = left.without(unused)
+        settled = _settle(left, replicas, level, method, settled.routing.loads)
+    return _with_all_rows(objectives, left, settled)
+
+
+def _unused(objectives: Objectives, shares: FloatArray) -> list[Cascade]:
+    cascades = objectives.case.workload.cascades
+    return [k for k in cascades if shares[k.first_row].sum() < SMALLEST_SHARE]
+
+
+def _with_all_rows(objectives: Objectives, left: Objectives, settled: Settled) -> Settled:
+    """Returns a deployment that was settled with some cascades as one that may use all."""
+    case, kept = objectives.case, {cascade.key for cascade in left.case.workload.cascades}
+    unused = [cascade for cascade in case.workload.cascades if cascade.key not in kept]
+    rows = case.workload.rows_without(unused)
+
+    def spread(shares: FloatArray) -> FloatArray:
+        wider = np.zeros((case.workload.n_rows, shares.shape[1]))
+        wider[rows] = shares
+        return wider
+
+    shares = spread(settled.shares)
+    return replace(
+        settled,
+        shares=shares,
+        tables=case.tables(class_mixes(case.workload, shares), unused=objectives.tables),
+        routing=replace(settled.routing, shares=spread(settled.routing.shares)),
+    )
+
+
+def _settle(
+    objectives: Objectives,
+    replicas: IntArray,
+    level: int,
+    method: Method,
+    start_loads: FloatArray | None,
+) -> Settled:
+    """Returns a deployment (P,) with the best shares found, of all cascades that there are."""
     asked = replace(objectives.problem_at(replicas, level), start_loads=start_loads)
     followed = _following_the_mix(objectives, replicas, level, asked, method)
     if followed.acceptable or not _worth_more(objectives, followed):
@@ -145,7 +196,7 @@ def _worth_more(objectives: Objectives, settled: Settled) -> bool:
 
 
 def class_mixes(workload: Workload, shares: FloatArray) -> FloatArray:
-    """Returns each pool's class mix under shares (C, P), (P, C); zero rows for unused pools."""
+    """Returns each pool's mix of rows under shares (R, P), (P, R); zeros for unused pools."""
     flow = (workload.rate_rps[:, None] * shares).T
     total = flow.sum(axis=1, keepdims=True)
     return np.asarray(np.where(total > 0, flow / np.maximum(total, 1e-300), 0.0))
@@ -154,7 +205,7 @@ def class_mixes(workload: Workload, shares: FloatArray) -> FloatArray:
 def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Routing) -> Settled:
     """Returns a routing with tidy shares, scored on tables at exactly their mix."""
     case = objectives.case
-    shares = _tidy(routing)
+    shares = _tidy(routing, case.workload.cascades)
     mixes = class_mixes(case.workload, shares)
     # The nodes of these tables are those that `rb check` will make: the question's own limits.
     tables = case.tables(mixes, unused=objectives.tables)
@@ -225,16 +276,32 @@ def _with_missed_limits_tighter(workload: Workload, score: Score) -> Workload:
     return replace(workload, limits=tuple(limits))
 
 
-def _tidy(routing: Routing) -> FloatArray:
-    """Returns the shares for the plan, (C, P): crumbs swept up, rounded, rows as served."""
+def _tidy(routing: Routing, cascades: Sequence[Cascade] = ()) -> FloatArray:
+    """Returns the shares for the plan, (R, P): crumbs swept up, rounded, rows as served.
+
+    A class is split between its pools and its cascades, a cascade between the pools of each stage:
+    all three splits are whole millionths.
+    """
     shares = np.zeros_like(routing.shares)
-    served = routing.shares.sum(axis=1)
+    n_pools = shares.shape[1]
+    served = truth.served_shares(routing.shares, cascades)
     for c in np.flatnonzero(served > SMALLEST_SHARE).tolist():
-        ratio = routing.shares[c] / served[c]
-        kept = np.where(ratio >= SMALLEST_SHARE, ratio, 0.0)
-        rounded = round_shares(kept[None, :] / kept.sum())[0]
-        shares[c] = rounded * (1.0 - round(float(routing.unserved[c]), 6))
+        mine = [cascade for cascade in cascades if cascade.class_index == c]
+        whole = [float(routing.shares[cascade.first_row].sum()) for cascade in mine]
+        rounded = _without_crumbs(np.append(routing.shares[c], whole) / served[c])
+        rounded *= 1.0 - round(float(routing.unserved[c]), 6)
+        shares[c] = rounded[:n_pools]
+        for cascade, share in zip(mine, rounded[n_pools:].tolist(), strict=True):
+            for row in (cascade.first_row, cascade.second_row) if share > 0 else ():
+                parts = routing.shares[row] / routing.shares[row].sum()
+                shares[row] = share * _without_crumbs(parts)
     return shares
+
+
+def _without_crumbs(ratio: FloatArray) -> FloatArray:
+    """Returns ratios that sum to 1 without the smallest ones, in whole millionths, (n,)."""
+    kept = np.where(ratio >= SMALLEST_SHARE, ratio, 0.0)
+    return np.asarray(round_shares(kept[None, :] / kept.sum())[0])
 
 
 def _score(

@@ -26,6 +26,7 @@ def reasons(
     return [
         *_found(explored),
         *_proved(bound),
+        *_cascades(objectives, chosen),
         *_binding(objectives, chosen),
         *_one_less(near, chosen),
         *_one_more(near, chosen),
@@ -50,6 +51,25 @@ def _proved(bound: Bound | None) -> list[str]:
         "rate_factor": f"no plan carries more than {bound.best_possible:.4f} times the traffic",
     }.get(bound.objective, "")
     return [f"{what} by these tables: this one is within {bound.gap_ratio:.1%} of the best"]
+
+
+def _cascades(objectives: Objectives, chosen: Settled) -> list[str]:
+    """Returns what goes through a cascade, and how it compares with either model alone."""
+    workload, found = objectives.case.workload, []
+    for cascade in workload.cascades:
+        share = float(chosen.shares[cascade.first_row].sum())
+        if share <= 0:
+            continue
+        direct = workload.quality[cascade.class_index]
+        stages = workload.allowed[[cascade.first_row, cascade.second_row]]
+        alone = [float(direct[runs_it].max()) for runs_it in stages]
+        found.append(
+            f"{share:.1%} of {cascade.class_name} asks {cascade.first_model} first, and "
+            f"{cascade.second_model} where the signal {cascade.signal} is below "
+            f"{cascade.below:g} ({cascade.escalated_ratio:.0%}): quality {cascade.quality:.4f}, "
+            f"alone they reach {alone[0]:.4f} and {alone[1]:.4f}"
+        )
+    return found
 
 
 def _binding(objectives: Objectives, chosen: Settled) -> list[str]:

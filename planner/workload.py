@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from planner.arrivals import RateCurve
 from planner.errors import Fault, InputError
+from planner.quality.cascade import CascadeOption
 from planner.quality.inferred import mixed_models
-from planner.quality.lengths import PLANNED, Nodes
+from planner.quality.lengths import PLANNED, Nodes, observed_nodes
 from planner.quality.means import class_models
 from planner.spec.arrays import FloatArray
-from planner.spec.base import Origin, worst_origin
+from planner.spec.base import Metric, Origin, worst_origin
 from planner.spec.inputs import QuestionFiles
 from planner.spec.pool import Profile
 from planner.spec.question import (
@@ -24,13 +26,21 @@ from planner.spec.question import (
     Square,
     Trace,
 )
-from planner.spec.workload import RequestShape, ScopedLimit, Workload
+from planner.spec.table import PoolTable
+from planner.spec.workload import Cascade, RequestShape, ScopedLimit, Workload
 
 PEAK_WINDOW_S = 300.0
+SPLIT_METRICS: tuple[Metric, ...] = ("ttft", "e2e")
+EVEN_SPLIT = 0.5
+SPLIT_RATIOS = 0.05, 0.95
+"""No stage of a cascade gets less of the time than this."""
 
 
 def make_workload(
-    files: QuestionFiles, pools: Sequence[Profile], nodes: Nodes = PLANNED
+    files: QuestionFiles,
+    pools: Sequence[Profile],
+    nodes: Nodes = PLANNED,
+    cascades: Sequence[CascadeOption] = (),
 ) -> Workload:
     """Returns the workload of a question on the given pools, as arrays.
 
@@ -38,6 +48,7 @@ def make_workload(
         files: the question and the tables that it names.
         pools: who may answer it, (P,).
         nodes: how finely the distributions of its lengths are cut.
+        cascades: that may be used; those without pools for both of their models are left out.
 
     Raises:
         InputError: a class never occurs in the trace that the question names.
@@ -66,7 +77,7 @@ def make_workload(
             origins.add(model.origin)
             row.append(shape)
         shapes.append(tuple(row))
-    return Workload(
+    workload = Workload(
         class_names=tuple(c.name for c in question.classes),
         pool_names=tuple(p.name for p in pools),
         rate_rps=planned,
@@ -82,6 +93,112 @@ def make_workload(
         priority=np.array([float(c.priority) for c in question.classes]),
         request_usd=request_usd,
         origin=worst_origin(*origins),
+    )
+    for option in cascades:
+        if option.class_name in workload.class_names:
+            workload = _with_cascade(workload, question, pools, option, nodes)
+    return workload
+
+
+def with_split_times(workload: Workload, tables: Sequence[PoolTable]) -> Workload:
+    """Returns the workload with the time of each cascade split as its stages take it at half load.
+
+    Args:
+        workload: with cascades.
+        tables: of the pools at the traffic's own mix, (P,).
+    """
+
+    def mean_ms(row: int, metric: Metric) -> float:
+        known = [
+            float(table.mean_at(metric, table.max_load / 2)[row])
+            for table, allowed in zip(tables, workload.allowed[row], strict=True)
+            if allowed and table.has_latency and metric in table.mean_ms
+        ]
+        return float(np.mean(known)) if known else np.nan
+
+    def first_ratio(cascade: Cascade, metric: Metric) -> float:
+        first, second = mean_ms(cascade.first_row, "e2e"), mean_ms(cascade.second_row, metric)
+        ratio = first / (first + second)
+        low, high = SPLIT_RATIOS
+        return round(min(max(ratio, low), high), 3) if np.isfinite(ratio) else EVEN_SPLIT
+
+    split = [
+        replace(cascade, first_time_ratio={m: first_ratio(cascade, m) for m in SPLIT_METRICS})
+        for cascade in workload.cascades
+    ]
+    return replace(workload, cascades=tuple(split))
+
+
+def _with_cascade(
+    workload: Workload,
+    question: Question,
+    pools: Sequence[Profile],
+    option: CascadeOption,
+    nodes: Nodes,
+) -> Workload:
+    """Returns the workload with two rows more, or the same where a stage has no pool."""
+    c = workload.class_names.index(option.class_name)
+    own, stated = workload.shapes[c], question.classes[c].output_tokens is not None
+    runs = [profile.pool.scored_as for profile in pools]
+    first = tuple(
+        shape if name == option.first else None for name, shape in zip(runs, own, strict=True)
+    )
+    second = tuple(
+        _escalated(shape, option, stated, nodes) if shape and name == option.second else None
+        for name, shape in zip(runs, own, strict=True)
+    )
+    stages = (first, second)
+    if not all(any(stage) for stage in stages):
+        return workload
+    allowed = np.array([[shape is not None for shape in stage] for stage in stages])
+    cascade = Cascade(
+        class_name=option.class_name,
+        class_index=c,
+        first_row=workload.n_rows,
+        second_row=workload.n_rows + 1,
+        first_model=option.first,
+        second_model=option.second,
+        signal=option.signal,
+        below=float(option.below),
+        escalated_ratio=float(option.escalated_ratio),
+        quality=float(option.quality),
+        first_time_ratio=dict.fromkeys(SPLIT_METRICS, EVEN_SPLIT),
+    )
+    part = np.array([1.0, cascade.escalated_ratio])
+    worth = np.array([[cascade.quality], [0.0]])
+    usd = [
+        [0.0 if s is None else _request_usd(p, s) for p, s in zip(pools, stage, strict=True)]
+        for stage in stages
+    ]
+    return replace(
+        workload,
+        rate_rps=np.append(workload.rate_rps, part * workload.rate_rps[c]),
+        mean_rate_rps=np.append(workload.mean_rate_rps, part * workload.mean_rate_rps[c]),
+        quality=np.vstack([workload.quality, np.where(allowed, worth, np.nan)]),
+        allowed=np.vstack([workload.allowed, allowed]),
+        shapes=(*workload.shapes, *stages),
+        request_usd=np.vstack([workload.request_usd, usd]),
+        cascades=(*workload.cascades, cascade),
+    )
+
+
+def _escalated(
+    own: RequestShape, option: CascadeOption, stated: bool, nodes: Nodes
+) -> RequestShape:
+    """Returns the token counts of escalated requests of a class on the second model.
+
+    Prompts are as much longer or shorter than the class's as they were where it was measured. An
+    answer length that the question states for the class holds for them, too.
+    """
+    if not option.second_output_tokens.size:
+        return own
+    scale = float(own.input_tokens.mean()) / float(option.first_input_tokens.mean())
+    return replace(
+        own,
+        input_tokens=observed_nodes(scale * option.second_input_tokens, nodes.n_input),
+        output_tokens=own.output_tokens
+        if stated
+        else observed_nodes(np.maximum(option.second_output_tokens, 1.0), nodes.n_output),
     )
 
 

@@ -13,17 +13,19 @@ Notation (see routing/case.py for columns, entries and figures; there replicas a
     y_o      GPUs taken of one price offer o, usd_o its price         GPUs, $/h         (O,)
     F_ek     figure of entry e at tier k: mean in ms, or share above the limit          (E, T)
     w_c      share of class c in all traffic                          ratio             (C,)
+    h_j      1, or 0 in the second stage of a cascade                                   (J,)
 
 The program
     min   sum_o usd_o y_o + sum_jk usd_j x_jk   (cost), or
     max   sum_jk w_c q_j x_jk                   (quality), or      max phi   (rate_factor)
-    serve:<class>      sum_{jk of c} x_jk + u_c - phi                  =  0
+    serve:<class>      sum_{jk of c} h_j x_jk + u_c - phi              =  0
+    stages:<cascade>   sum_{jk of first} x_jk - sum_{jk of second} x_jk =  0
     tier:<pool>:<k>    sum_{j of a} s_j x_jk - rho_ak n_ak            <=  0
     group:<pool>       sum_k n_ak - n_p                               <=  0
     one:<pool>         sum_k z_ak <= 1,   n_ak <= most_ak z_ak               (one tier per pool)
-    limit:<l>          sum_ek t_e (F_ek / b_l - 1) x_jk               <=  0
-    quality            sum_jk w_c (floor - q_j) x_jk                  <=  0
-    quality:<class>    sum_{jk of c} (floor_c - q_j) x_jk             <=  0
+    limit:<l>          sum_ek t_e (F_ek / b_l - h_j) x_jk             <=  0
+    quality            sum_jk h_j w_c (floor - q_j) x_jk              <=  0
+    quality:<class>    sum_{jk of c} h_j (floor_c - q_j) x_jk         <=  0
     gpus:<gpu>         sum_{p on gpu} g_p n_p - sum_{o of gpu} y_o     =  0
     space rows         rows n <= limits,  lower <= n <= upper,  0 <= y_o <= count_o
 
@@ -39,6 +41,8 @@ Two readings of F (MATH: operating tiers):
                  with rho_a,k-1 < r_a <= rho_ak. Every row then holds, with the same cost, quality
                  and phi. So the optimum is a bound for all plans, also with mixed tiers or with
                  n relaxed, which only add solutions. Tables hold at their own class mix (§5).
+                 The latency of a cascade is a sum over its stages, each of them at the tier of its
+                 own pool, so plans with cascades are among them.
 """
 
 from __future__ import annotations
@@ -50,8 +54,9 @@ from typing import Literal
 import numpy as np
 
 from planner.routing.case import Case, prepare
-from planner.routing.linear import Program
+from planner.routing.linear import Entry, Program
 from planner.routing.problem import RoutingProblem
+from planner.routing.program import add_stages
 from planner.routing.tiers import (
     conservative_figures,
     optimistic_figures,
@@ -186,8 +191,8 @@ def _gains(tiers: Tiers, objective: Objective) -> tuple[FloatArray, dict[str, Fl
     if objective == "rate_factor":
         return np.zeros(case.work.size), none, 1.0
     workload = case.problem.workload
-    rate_per_h = 3600.0 * workload.rate_rps[case.column_class]
-    hosted = rate_per_h * workload.request_usd[case.column_class, pool]
+    rate_per_h = 3600.0 * workload.rate_rps[case.column_row]
+    hosted = rate_per_h * workload.request_usd[case.column_row, pool]
     usd = {gpu: np.array([o.usd_per_h for o in offers]) for gpu, offers in space.offers.items()}
     dearest = [float(prices.max(initial=0.0)) for prices in usd.values()]
     unit = max([*dearest, float(hosted.max(initial=0.0))], default=0.0) or 1.0
@@ -200,7 +205,8 @@ def _highest_rate_factor(tiers: Tiers) -> float:
     upper = tiers.space.upper[case.pools[case.column_slot]]
     room = tiers.loads[case.column_slot, -1] * upper
     alone = np.divide(room, case.work, out=np.full(room.size, np.inf), where=case.work > 0)
-    by_class = np.bincount(case.column_class, alone, case.n_classes)
+    first = case.counted > 0
+    by_class = np.bincount(case.column_class[first], alone[first], case.n_classes)
     return float(min(by_class.min(initial=np.inf) * (1.0 + 1e-9), HIGHEST_RATE_FACTOR))
 
 
@@ -209,10 +215,12 @@ def _add_service(tiers: Tiers, joint: Joint) -> None:
     case, program = tiers.case, joint.program
     n_slots, n_tiers = tiers.loads.shape
     x, classes = joint.shares, np.arange(case.n_classes)
-    served = (np.repeat(case.column_class, n_tiers), x.ravel(), 1.0)
+    counted = np.repeat(case.counted, n_tiers)
+    served: Entry = (np.repeat(case.column_class, n_tiers), x.ravel(), counted)
     phi = np.repeat(joint.rate_factor, case.n_classes)
-    serve = [served, (classes, joint.unserved, 1.0), (classes, phi, -1.0)]
+    serve: list[Entry] = [served, (classes, joint.unserved, 1.0), (classes, phi, -1.0)]
     program.add_rows("serve", case.n_classes, serve, lower=0.0)
+    add_stages(program, np.repeat(case.column_cascade, n_tiers), counted, x.ravel())
     cell = np.arange(n_slots * n_tiers)
     row = (case.column_slot[:, None] * n_tiers + np.arange(n_tiers)).ravel()
     within = [
@@ -232,14 +240,14 @@ def _add_promises(tiers: Tiers, joint: Joint, floor: float | None) -> None:
     """Adds the rows of latency limits and of quality floors."""
     case, program, f = tiers.case, joint.program, tiers.case.figures
     n_tiers, c = tiers.loads.shape[1], case.column_class
-    allowed = 1.0 + tiers.slack_ratio
+    allowed = (1.0 + tiers.slack_ratio) * f.counted[:, None]
     over = tiers.figures / f.bound[f.limit, None] - allowed
     value = (f.traffic[:, None] * over).ravel()
     limit = np.repeat(f.limit, n_tiers)
     program.add_rows("limit", f.n, [(limit, joint.shares[f.column].ravel(), value)])
     flat = joint.shares.ravel()
     if floor is not None:
-        below = case.weight[c] * (floor - tiers.slack_ratio - case.quality)
+        below = case.counted * case.weight[c] * (floor - tiers.slack_ratio - case.quality)
         entries = [(np.zeros(flat.size, dtype=np.int64), flat, np.repeat(below, n_tiers))]
         program.add_rows("quality", 1, entries)
     floors = case.problem.workload.class_quality_at_least
@@ -247,7 +255,8 @@ def _add_promises(tiers: Tiers, joint: Joint, floor: float | None) -> None:
     if floored.any():
         row = np.cumsum(floored) - 1
         j = np.flatnonzero(floored[c])
-        below = np.repeat(floors[c[j]] - tiers.slack_ratio - case.quality[j], n_tiers)
+        below = case.counted[j] * (floors[c[j]] - tiers.slack_ratio - case.quality[j])
+        below = np.repeat(below, n_tiers)
         entries = [(np.repeat(row[c[j]], n_tiers), joint.shares[j].ravel(), below)]
         program.add_rows("class_quality", int(floored.sum()), entries)
 

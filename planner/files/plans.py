@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from planner.files.faults import build, short
 from planner.files.text import MAX_CSV_BYTES, content_hash, is_link, is_there, read_text, shown
 from planner.files.write import canonical_json, write_text
 from planner.spec.base import Spec
-from planner.spec.plan import Plan, Routes, WeightedPool
+from planner.spec.plan import CascadeEntry, Plan, Routes, WeightedPool
 
 PLAN_FILE = "plan.json"
 ROUTES_FILE = "routes.json"
@@ -27,17 +28,24 @@ def plan_text(plan: Plan) -> str:
 def routes_of(plan: Plan) -> Routes:
     """Returns the routing table of a plan: shares, load prices, and who takes over for whom.
 
-    The fallback order of a class is its own pools by share, then the plan's other pools by
-    spare capacity; the runtime skips those that a class may not use.
+    The fallback order of a class is its own pools by share, then those that give the second and
+    the first answers of its cascades, then the plan's other pools by spare capacity; the runtime
+    skips those that a class may not use.
     """
     classes: dict[str, list[WeightedPool]] = {}
     for route in plan.routing:
         entry = WeightedPool(pool=route.pool, share=route.share)
         classes.setdefault(route.class_name, []).append(entry)
+    cascades: dict[str, list[CascadeEntry]] = {}
+    for cascade in plan.cascades:
+        classes.setdefault(cascade.class_name, [])
+        cascades.setdefault(cascade.class_name, []).append(cascade.entry)
     spare = {p.pool: 1.0 - p.utilisation_ratio for p in plan.predicted.pools}
     fallback: dict[str, tuple[str, ...]] = {}
     for name, entries in classes.items():
-        own = [e.pool for e in sorted(entries, key=lambda e: (-e.share, e.pool))]
+        asked = cascades.get(name, [])
+        stages = [entries, *(c.second for c in asked), *(c.first for c in asked)]
+        own = list(dict.fromkeys(pool for stage in stages for pool in _by_share(stage)))
         others = sorted(set(spare) - set(own), key=lambda p: (-spare[p], p))
         fallback[name] = tuple(own + others)
     prices = {
@@ -45,20 +53,26 @@ def routes_of(plan: Plan) -> Routes:
     }
     return Routes(
         classes={name: tuple(entries) for name, entries in classes.items()},
+        cascades={name: tuple(entries) for name, entries in cascades.items()},
         load_prices=prices,
         fallback=fallback,
         plan_hash=plan_hash(plan),
     )
 
 
+def _by_share(entries: Sequence[WeightedPool]) -> list[str]:
+    return [e.pool for e in sorted(entries, key=lambda e: (-e.share, e.pool))]
+
+
 def plan_hash(plan: Plan) -> str:
     """Returns the sha256 of what a plan orders: its deployment and its routing (§6)."""
-    return content_hash(
-        {
-            "deployment": [d.model_dump(mode="json") for d in plan.deployment],
-            "routing": [r.model_dump(mode="json", by_alias=True) for r in plan.routing],
-        }
-    )
+    orders = {
+        "deployment": [d.model_dump(mode="json") for d in plan.deployment],
+        "routing": [r.model_dump(mode="json", by_alias=True) for r in plan.routing],
+    }
+    if plan.cascades:
+        orders["cascades"] = [c.model_dump(mode="json", by_alias=True) for c in plan.cascades]
+    return content_hash(orders)
 
 
 def write_plan(folder: Path, plan: Plan) -> tuple[Path, Path]:

@@ -11,38 +11,61 @@ The last part needs a plan that can be scored at all: every pool and class in it
 
 from __future__ import annotations
 
-from planner.case import make_case
+from collections.abc import Sequence
+from dataclasses import replace
+
+from planner.case import Case, make_case
 from planner.gate.finding import Finding, error, warning
-from planner.gate.orders import order_findings, routes_findings
+from planner.gate.orders import order_findings, routes_findings, unused_cascades
 from planner.gate.outcome import outcome_findings
 from planner.gate.resources import resource_findings
+from planner.offered import offered
+from planner.quality.cascade import CascadeOption
 from planner.score import duration
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes
 
 PLAN_AGAIN = "rb plan DIR"
+UNSCORABLE = {"unknown-pool", "unknown-class", "unknown-cascade", "not-allowed"}
+"""Findings on what is ordered that leave nothing to predict."""
 
 
-def check(inputs: Inputs, plan: Plan, routes: Routes | None) -> tuple[Finding, ...]:
+def check(
+    inputs: Inputs,
+    plan: Plan,
+    routes: Routes | None,
+    cascades: Sequence[CascadeOption] | None = None,
+) -> tuple[Finding, ...]:
     """Returns everything found wrong with a plan, errors first; empty when it is clean.
 
     Args:
         inputs: the question and the profiles as they are today.
         plan: what was planned.
         routes: what the runtime reads (routes.json); None when there is no such file.
+        cascades: that may be used; by default those that today's scores prove, of a plan with any.
 
     Raises:
         InputError: a pool cannot be fitted, so nothing can be judged.
     """
-    case = make_case(inputs, learned=plan.learned)
+    case = _case(inputs, plan, cascades)
     stale = _stale(inputs, plan)
     orders = order_findings(case, inputs, plan)
     kept = [*stale, *_incomplete(plan), *_contradicted(plan)]
     findings = [*kept, *orders, *routes_findings(plan, routes)]
     findings += resource_findings(case, plan)
-    if not any(f.code in ("unknown-pool", "unknown-class", "not-allowed") for f in orders):
+    if not any(f.code in UNSCORABLE for f in orders):
         findings += outcome_findings(case, plan, inputs_changed=bool(stale))
     return tuple(sorted(findings, key=lambda f: f.severity != "error"))
+
+
+def _case(inputs: Inputs, plan: Plan, cascades: Sequence[CascadeOption] | None) -> Case:
+    """Returns the case of a plan, with the cascades that it uses alone."""
+    case = make_case(inputs, learned=plan.learned)
+    if not plan.cascades:
+        return case
+    options = offered(inputs, case) if cascades is None else tuple(cascades)
+    case = make_case(inputs, case.models, plan.learned, options)
+    return replace(case, workload=case.workload.without(unused_cascades(case, plan)))
 
 
 def _stale(inputs: Inputs, plan: Plan) -> list[Finding]:

@@ -6,12 +6,13 @@ Two plans are the same when what they order is the same: deployment and routes a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from planner.spec.base import Metric, Statistic
-from planner.spec.plan import DeployedPool, LatencyFigure, Plan
+from planner.spec.plan import CascadeRoute, DeployedPool, LatencyFigure, Plan
 
 HOURS_PER_MONTH = 730.0
 SHARE_DECIMALS = 6
@@ -46,10 +47,10 @@ class PoolChange:
 
 @dataclass(frozen=True)
 class ShareChange:
-    """The share of a class on a pool, before and after."""
+    """The share of a class on a pool, or on a pair of pools of a cascade, before and after."""
 
     class_name: str
-    pool: str
+    pool: str  # of a cascade both, as `way` writes them
     old: float
     new: float
 
@@ -195,7 +196,18 @@ def _share_changes(old: Plan, new: Plan) -> tuple[ShareChange, ...]:
 
 
 def _shares(plan: Plan) -> dict[tuple[str, str], float]:
-    return {(r.class_name, r.pool): round(r.share, SHARE_DECIMALS) for r in plan.routing}
+    shares = {(r.class_name, r.pool): round(r.share, SHARE_DECIMALS) for r in plan.routing}
+    for c in plan.cascades:
+        for first, second in itertools.product(c.first, c.second):
+            share = c.share * first.share * second.share
+            key = c.class_name, way(c, first.pool, second.pool)
+            shares[key] = round(shares.get(key, 0.0) + share, SHARE_DECIMALS)
+    return shares
+
+
+def way(cascade: CascadeRoute, first: str, second: str) -> str:
+    """Returns how requests of a cascade go, e.g. 'a, then b where length < -800'."""
+    return f"{first}, then {second} where {cascade.signal} < {cascade.below:g}"
 
 
 def _moved(shares: tuple[ShareChange, ...], class_rps: Mapping[str, float]) -> float:

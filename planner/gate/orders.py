@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from planner.case import Case
 from planner.files.plans import routes_of
 from planner.gate.finding import Finding, error
 from planner.spec.inputs import Inputs
-from planner.spec.plan import Plan, Route, Routes
+from planner.spec.plan import CascadeRoute, Plan, Routes
+from planner.spec.workload import Cascade
 
 UNITS = 1_000_000  # a share is a whole number of millionths (§6)
+_RATIO_ROUNDING = 2e-6
 _TOLERANCE = 1e-4  # of one millionth: what binary numbers lose
 
 
@@ -20,7 +23,9 @@ def order_findings(case: Case, inputs: Inputs, plan: Plan) -> list[Finding]:
     found = _unknown_pools(case, inputs, plan)
     found += _doubled((d.pool for d in plan.deployment), "deployment")
     found += _doubled((f"{r.class_name}->{r.pool}" for r in plan.routing), "routing")
+    found += _doubled((_label(c) for c in plan.cascades), "cascades")
     found += _unknown_classes(case, plan)
+    found += _unknown_cascades(case, plan)
     found += _sums(case, plan)
     found += _destinations(case, plan)
     return found
@@ -37,7 +42,7 @@ def routes_findings(plan: Plan, routes: Routes | None) -> list[Finding]:
         return [error("routes-differ", "routes.json:plan_hash", what, fix)]
     return [
         error("routes-differ", f"routes.json:{name}", "is not what plan.json says", fix)
-        for name in ("classes", "load_prices", "fallback")
+        for name in ("classes", "cascades", "load_prices", "fallback")
         if getattr(routes, name) != getattr(wanted, name)
     ]
 
@@ -46,6 +51,9 @@ def _unknown_pools(case: Case, inputs: Inputs, plan: Plan) -> list[Finding]:
     named = {d.pool: "deployment" for d in reversed(plan.deployment)}
     for route in plan.routing:
         named.setdefault(route.pool, "routing")
+    for cascade in plan.cascades:
+        for entry in (*cascade.first, *cascade.second):
+            named.setdefault(entry.pool, "cascades")
     profiled = inputs.profiles.by_name()
     found = []
     for pool, part in named.items():
@@ -62,16 +70,45 @@ def _unknown_pools(case: Case, inputs: Inputs, plan: Plan) -> list[Finding]:
 
 def _unknown_classes(case: Case, plan: Plan) -> list[Finding]:
     known = case.workload.class_names
+    named = {c.class_name: "cascades" for c in plan.cascades}
+    named = {**{r.class_name: "routing" for r in plan.routing}, **named}
     return [
         error(
             "unknown-class",
-            f"plan.json:routing[{name}]",
+            f"plan.json:{part}[{name}]",
             "the question has no such class",
             f"known: {', '.join(known)}",
         )
-        for name in dict.fromkeys(r.class_name for r in plan.routing)
+        for name, part in named.items()
         if name not in known
     ]
+
+
+def _label(cascade: CascadeRoute) -> str:
+    """Returns what tells a cascade from others in a message."""
+    pools = "->".join("+".join(e.pool for e in stage) for stage in (cascade.first, cascade.second))
+    return f"{cascade.class_name}:{pools}:{cascade.signal}<{cascade.below:g}"
+
+
+def _unknown_cascades(case: Case, plan: Plan) -> list[Finding]:
+    """Returns the cascades that today's scores do not prove, or not so."""
+    found = []
+    for route in plan.cascades:
+        where = f"plan.json:cascades[{_label(route)}]"
+        cascade = cascade_of(case, route)
+        if cascade is None:
+            what = "is no cascade that the scores prove to be worth it"
+            found.append(error("unknown-cascade", where, what, "rb plan DIR"))
+            continue
+        said = route.escalated_ratio, route.quality
+        given = cascade.escalated_ratio, cascade.quality
+        if any(abs(a - b) > _RATIO_ROUNDING for a, b in zip(said, given, strict=True)):
+            what = (
+                f"says that {said[0]:.4f} are escalated at quality {said[1]:.4f}, the scores give "
+                f"{given[0]:.4f} at {given[1]:.4f}"
+            )
+            found.append(error("cascade-drift", where, what, "rb plan DIR"))
+    return found
 
 
 def _doubled(keys: Iterable[str], part: str) -> list[Finding]:
@@ -83,25 +120,38 @@ def _doubled(keys: Iterable[str], part: str) -> list[Finding]:
 
 
 def _sums(case: Case, plan: Plan) -> list[Finding]:
-    """Returns the classes whose shares do not sum to exactly 1, counted in millionths (§6)."""
-    by_class: dict[str, list[Route]] = defaultdict(list)
+    """Returns the classes whose shares do not sum to exactly 1, counted in millionths (§6).
+
+    A class is split between its pools and its cascades, a cascade between the pools of each stage.
+    """
+    by_class: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for route in plan.routing:
-        by_class[route.class_name].append(route)
+        by_class[route.class_name].append((route.pool, route.share))
+    for cascade in plan.cascades:
+        by_class[cascade.class_name].append((_label(cascade), cascade.share))
     found = []
-    fix = "shares have 6 decimals and sum to exactly 1 per class"
     for name in dict.fromkeys((*case.workload.class_names, *by_class)):
-        routes = by_class.get(name, [])
-        units = sum(round(r.share * UNITS) for r in routes)
-        where = f"plan.json:routing[{name}]"
-        if units != UNITS:
-            what = f"shares sum to {units / UNITS:.6f}, not to 1"
-            found.append(error("shares-sum", where, what, fix))
-        found += [
-            error("shares-sum", f"{where}[{r.pool}]", f"{r.share!r} has more than 6 decimals", fix)
-            for r in routes
-            if abs(r.share * UNITS - round(r.share * UNITS)) > _TOLERANCE
-        ]
+        found += _sum(f"plan.json:routing[{name}]", by_class.get(name, []), "class")
+    for cascade in plan.cascades:
+        where = f"plan.json:cascades[{_label(cascade)}]"
+        for part, stage in (("first", cascade.first), ("second", cascade.second)):
+            found += _sum(f"{where}.{part}", [(e.pool, e.share) for e in stage], "stage")
     return found
+
+
+def _sum(where: str, shares: list[tuple[str, float]], of: str) -> list[Finding]:
+    """Returns what keeps shares by name from being whole millionths that sum to 1."""
+    fix = f"shares have 6 decimals and sum to exactly 1 per {of}"
+    found = []
+    units = sum(round(share * UNITS) for _, share in shares)
+    if units != UNITS:
+        what = f"shares sum to {units / UNITS:.6f}, not to 1"
+        found.append(error("shares-sum", where, what, fix))
+    return found + [
+        error("shares-sum", f"{where}[{name}]", f"{share!r} has more than 6 decimals", fix)
+        for name, share in shares
+        if abs(share * UNITS - round(share * UNITS)) > _TOLERANCE
+    ]
 
 
 def _destinations(case: Case, plan: Plan) -> list[Finding]:
@@ -109,17 +159,51 @@ def _destinations(case: Case, plan: Plan) -> list[Finding]:
     workload = case.workload
     deployed = {d.pool for d in plan.deployment}
     found = []
-    for route in plan.routing:
-        if route.share <= 0:
+    for class_name, pool, share, where in _ways(plan):
+        if share <= 0:
             continue
-        where = f"plan.json:routing[{route.class_name}][{route.pool}]"
-        if route.pool not in deployed:
-            what = f"gets {route.share:.2%} of {route.class_name} and has no replica"
+        if pool not in deployed:
+            what = f"gets {share:.2%} of {class_name} and has no replica"
             found.append(error("no-replica", where, what, "deploy it, or move the share"))
-        if route.class_name in workload.class_names and route.pool in workload.pool_names:
-            c = workload.class_names.index(route.class_name)
-            p = workload.pool_names.index(route.pool)
+        if class_name in workload.class_names and pool in workload.pool_names:
+            c = workload.class_names.index(class_name)
+            p = workload.pool_names.index(pool)
             if not workload.allowed[c, p]:
-                what = f"{route.class_name} may not use it (pools, not_pools, or no scores)"
+                what = f"{class_name} may not use it (pools, not_pools, or no scores)"
                 found.append(error("not-allowed", where, what, "move the share to another pool"))
     return found
+
+
+def _ways(plan: Plan) -> Iterator[tuple[str, str, float, str]]:
+    """Yields (class, pool, share, where in the file) of everything that a pool gets."""
+    for route in plan.routing:
+        where = f"plan.json:routing[{route.class_name}][{route.pool}]"
+        yield route.class_name, route.pool, route.share, where
+    for cascade in plan.cascades:
+        for part, stage in (("first", cascade.first), ("second", cascade.second)):
+            for entry in stage:
+                where = f"plan.json:cascades[{_label(cascade)}].{part}[{entry.pool}]"
+                yield cascade.class_name, entry.pool, cascade.share * entry.share, where
+
+
+def unused_cascades(case: Case, plan: Plan) -> list[Cascade]:
+    """Returns the cascades of a case that a plan does not order; its figures are without them."""
+    used = [cascade_of(case, route) for route in plan.cascades]
+    return [cascade for cascade in case.workload.cascades if cascade not in used]
+
+
+def cascade_of(case: Case, route: CascadeRoute) -> Cascade | None:
+    """Returns the cascade of a case that a plan's entry orders; None where there is none.
+
+    A stage whose pools run different models is none.
+    """
+    models = {profile.name: profile.pool.scored_as for profile in case.pools}
+    first, second = (
+        {models.get(entry.pool) for entry in stage} for stage in (route.first, route.second)
+    )
+    for cascade in case.workload.cascades:
+        same = (cascade.class_name, cascade.signal) == (route.class_name, route.signal)
+        same = same and (first, second) == ({cascade.first_model}, {cascade.second_model})
+        if same and math.isclose(cascade.below, route.below, rel_tol=1e-9, abs_tol=1e-12):
+            return cascade
+    return None

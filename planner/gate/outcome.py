@@ -1,11 +1,11 @@
 """What the users of a plan will see, scored again with today's profiles at the plan's own mix.
 
-Notation (C classes, P pools)
-    x_cp     share of class c on pool p, as the plan says
-    mix_pc   rate_c x_cp: the classes in pool p's traffic
+Notation (P pools, R rows: classes, then two stages per cascade)
+    x_rp     share of row r on pool p, as the plan says
+    mix_pr   rate_r x_rp: the rows in pool p's traffic
     f        rate factor: 1, or what the plan reached where the question maximises it
 
-Nothing is solved: tables at mix_pc, then the score, then comparisons.
+Nothing is solved: tables at mix_pr, then the score, then comparisons.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from planner.case import Case
 from planner.gate.finding import Finding, error, warning
+from planner.gate.orders import cascade_of
 from planner.gate.resources import rent_usd_per_h, replicas_of
 from planner.score import MET_TOLERANCE, Figure, Score, score
 from planner.spec.arrays import FloatArray, IntArray
@@ -44,7 +45,7 @@ class Rescored:
     workload: Workload  # at the plan's rate factor
     tables: tuple[PoolTable, ...]
     replicas: IntArray  # (P,)
-    shares: FloatArray  # (C, P)
+    shares: FloatArray  # (R, P)
     score: Score
 
 
@@ -68,12 +69,19 @@ def rescore(case: Case, plan: Plan) -> Rescored:
 
 
 def shares_of(case: Case, plan: Plan) -> FloatArray:
-    """Returns the shares of a plan's routing, (C, P)."""
+    """Returns the shares of a plan's routing and cascades, (R, P), all known to the case."""
     workload = case.workload
-    shares = np.zeros((workload.n_classes, workload.n_pools))
+    shares = np.zeros((workload.n_rows, workload.n_pools))
     for r in plan.routing:
         at = workload.class_names.index(r.class_name), workload.pool_names.index(r.pool)
         shares[at] += r.share
+    for route in plan.cascades:
+        cascade = cascade_of(case, route)
+        assert cascade is not None  # unknown ones are found before anything is scored
+        stages = (cascade.first_row, route.first), (cascade.second_row, route.second)
+        for row, entries in stages:
+            for entry in entries:
+                shares[row, workload.pool_names.index(entry.pool)] += route.share * entry.share
     return shares
 
 
@@ -102,8 +110,9 @@ def _unmeasured(again: Rescored) -> Iterator[Finding]:
     for p, table in enumerate(again.tables):
         if table.has_latency:
             continue
+        carried = again.workload.row_class[again.shares[:, p] > 0]
         for c, name in enumerate(again.workload.class_names):
-            if again.shares[c, p] > 0 and scopes & {None, name}:
+            if c in carried and scopes & {None, name}:
                 what = f"carries {name}, which has a latency limit, and its latency is not measured"
                 fix = "measure it (points.csv), or move the share"
                 yield error("no-latency", again.workload.pool_names[p], what, fix)
@@ -113,7 +122,8 @@ def _limits(again: Rescored) -> Iterator[Finding]:
     # Where requests meet no replica, or a latency nobody measured, that has been said already.
     pairs = zip(again.replicas.tolist(), again.tables, strict=True)
     blind = np.array([n == 0 or not table.has_latency for n, table in pairs])
-    lost = [bool(row[blind].any()) for row in again.shares]  # (C,)
+    rows = again.workload.row_class[again.shares[:, blind].any(axis=1)]
+    lost = np.isin(np.arange(again.workload.n_classes), rows)  # (C,)
     for figure in again.score.figures:
         if figure.at_most_ms is None or figure.ratio <= 1 + MET_TOLERANCE:
             continue

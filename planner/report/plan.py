@@ -18,6 +18,7 @@ from planner.report.console import (
 )
 from planner.report.figures import count, ms, number, percent, quality, share, usd
 from planner.spec.plan import (
+    CascadeRoute,
     FrontPoint,
     LatencyFigure,
     Plan,
@@ -93,7 +94,11 @@ def _routes(plan: Plan, width: int) -> Iterator[RenderableType]:
     """Yields the shares as pools x classes, in as many blocks as the width asks for."""
     yield heading("Where traffic goes (share of each class)")
     shares = {(r.class_name, r.pool): r.share for r in plan.routing}
-    classes = list(dict.fromkeys(r.class_name for r in plan.routing))
+    cascades = {f"cascade {_letters(n)}": c for n, c in enumerate(plan.cascades)}
+    shares |= {(c.class_name, name): c.share for name, c in cascades.items()}
+    named = [r.class_name for r in plan.routing] + [c.class_name for c in plan.cascades]
+    order = {name: n for n, name in enumerate(plan.predicted.class_rps)}
+    classes = sorted(dict.fromkeys(named), key=lambda name: order.get(name, len(order)))
     pools = list(
         dict.fromkeys((*(d.pool for d in plan.deployment), *(r.pool for r in plan.routing)))
     )
@@ -103,9 +108,32 @@ def _routes(plan: Plan, width: int) -> Iterator[RenderableType]:
         for pool in pools:
             cells = [share(shares.get((name, pool), 0.0)) for name in block]
             made.add_row("", pool, *cells, number(rates.get(pool)))
+        for way, cascade in cascades.items():
+            if cascade.class_name in block:
+                cells = [share(shares.get((name, way), 0.0)) for name in block]
+                made.add_row("", way, *cells, number(_asked_rps(plan, cascade)))
         means = [quality(plan.predicted.class_quality.get(name)) for name in block]
         made.add_row("", "quality", *means, "", style="italic")
         yield made
+    for way, cascade in cascades.items():
+        yield indented(f"{way}: {_described(cascade)}")
+    if cascades:
+        yield indented("requests/s of a pool: its own and those of its part in a cascade")
+
+
+def _asked_rps(plan: Plan, cascade: CascadeRoute) -> float:
+    """Returns the requests per second that come to a cascade."""
+    return cascade.share * plan.predicted.class_rps.get(cascade.class_name, 0.0)
+
+
+def _described(cascade: CascadeRoute) -> str:
+    """Returns a cascade as a sentence, e.g. 'a, then b for 34% (length < -800), quality 0.61'."""
+    first, second = (
+        " and ".join(e.pool if len(stage) == 1 else f"{e.pool} ({share(e.share)})" for e in stage)
+        for stage in (cascade.first, cascade.second)
+    )
+    asked = f"{percent(cascade.escalated_ratio, 0)} ({cascade.signal} < {cascade.below:g})"
+    return f"{first}, then {second} for {asked}, quality {quality(cascade.quality)}"
 
 
 def _quality_basis(basis: QualityBasis | None) -> Iterator[RenderableType]:

@@ -3,9 +3,9 @@
 Notation: see case.py and program.py; r0_a a load per replica, x0_j shares.
 
 At fixed loads the limit of any scope is linear, and conservative while no load passes r0:
-    limit:<l>   sum_e t_e (F_e(r0) / b_l - 1) x_j  <=  0,     0 <= r_a <= r0_a
+    limit:<l>   sum_e t_e (F_e(r0) / b_l - h_j) x_j  <=  0,     0 <= r_a <= r0_a
 Around a routing (x0, r0) the same row to first order in shares and loads:
-    limit:<l>   sum_e t_e (F_e(r0) / b_l - 1) x_j + sum_a D_la (r_a - r0_a)  <=  0
+    limit:<l>   sum_e t_e (F_e(r0) / b_l - h_j) x_j + sum_a D_la (r_a - r0_a)  <=  0
     D_la = sum_{e of l, a} t_e x0_j F'_e(r0) / b_l,      |r_a - r0_a| <= step_a
 The search goes back and forth: a first-order step finds better loads, the program at those loads
 finds a routing that truly keeps the limits there. Each accepted routing is better than the last.
@@ -108,7 +108,8 @@ def _add_limits(
     f = case.figures
     if not f.n:
         return
-    entries = [(f.limit, built.shares[f.column], f.traffic * (value / f.bound[f.limit] - 1.0))]
+    over = f.traffic * (value / f.bound[f.limit] - f.counted)
+    entries = [(f.limit, built.shares[f.column], over)]
     if by_load is not None:
         limit, slot = np.nonzero(by_load)
         entries.append((limit, built.loads[slot], by_load[limit, slot]))

@@ -27,6 +27,7 @@ import numpy as np
 from planner.spec.arrays import BoolArray, FloatArray, IntArray
 
 Floor = tuple[FloatArray, float]  # gains (N,) of an earlier objective, and what it must reach
+Entry = tuple[IntArray, IntArray, float | FloatArray]  # rows within a block, columns, values
 NEGLIGIBLE = 1e-13  # entries that are rounding: they upset the solver's scaling
 NO_ROW = np.empty(0, dtype=np.int64)
 NODE_CELLS = 850_000  # nodes times cells (columns times tiers): a measure of work, not of time
@@ -110,7 +111,7 @@ class Program:
         self,
         block: str,
         n: int,
-        entries: Sequence[tuple[IntArray, IntArray, float | FloatArray]],
+        entries: Sequence[Entry],
         lower: float | FloatArray = -np.inf,
         upper: float | FloatArray = 0.0,
     ) -> IntArray:

@@ -39,12 +39,13 @@ def prices(case: Case, point: Point) -> tuple[Price, ...]:
         name = workload.pool_names[int(case.pools[slot])]
         add(f"load:{name}", dual / case.replicas[slot], "replica-second per second")
     f = case.figures
-    served = np.bincount(f.limit, f.traffic * point.shares[f.column], minlength=f.n)
+    flow = f.traffic * f.counted * point.shares[f.column]
+    served = np.bincount(f.limit, flow, minlength=f.n)
     for number, dual in enumerate(program.dual(solution, "limit").tolist()):
         scoped = f.limits[number]
         per = "ms" if scoped.limit.tail_ratio is None else "ratio of requests above the limit"
         add(f"limit:{scoped.label}", dual * served[number] / f.bound[number], per)
-    by_class = np.bincount(case.column_class, point.shares, minlength=case.n_classes)
+    by_class = case.by_class(point.shares)
     for dual in program.dual(solution, "quality").tolist():
         add("quality", dual * float(case.weight @ by_class), "unit of quality")
     floored = np.flatnonzero(np.isfinite(workload.class_quality_at_least)).tolist()

@@ -54,7 +54,7 @@ class RoutingProblem:
 class Routing:
     """The shares of a deployment, what they achieve, and what is proved about them."""
 
-    shares: FloatArray  # (C, P) rows sum to 1 - unserved
+    shares: FloatArray  # (R, P) of a class and its first stages they sum to 1 - unserved
     unserved: FloatArray  # (C,) ratio of each class that no pool can take within the limits
     loads: FloatArray  # (P,) load per replica, at the planned rate times rate_factor
     quality: float  # traffic-weighted over all traffic, unserved requests count 0

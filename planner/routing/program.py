@@ -8,11 +8,15 @@ Notation (see case.py for the rest)
 
 The program
     max   sum_j gain_j x_j  -  sum_c loss_c u_c              (rate_factor: max phi)
-    serve:<class>      sum_{j of c} x_j + u_c - phi  =  0
+    serve:<class>      sum_{j of c} h_j x_j + u_c - phi  =  0
+    stages:<cascade>   sum_{j of first} x_j - sum_{j of second} x_j  =  0
     load:<pool>        sum_{j of a} s_j x_j - r_a   <=  0
-    quality            sum_j w_c (floor - q_j) x_j  <=  0
-    quality:<class>    sum_{j of c} (floor_c - q_j) x_j <= 0
+    quality            sum_j h_j w_c (floor - q_j) x_j  <=  0
+    quality:<class>    sum_{j of c} h_j (floor_c - q_j) x_j <= 0
     0 <= r_a <= (1 - headroom) max_load
+
+A cascade is one more way to serve a class: the shares of its first stage count as served, with the
+quality of the whole cascade; those of its second stage are as large, and only cause load and time.
 
 All rows are homogeneous, so maximising phi stays linear, and x = 0, u = 1 always satisfies them:
 what cannot be served within floors and limits shows up as unserved instead of as no answer.
@@ -26,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.routing.case import Case
-from planner.routing.linear import Program, Solution, maximise, maximise_in_order
+from planner.routing.linear import Entry, Program, Solution, maximise, maximise_in_order
 from planner.spec.arrays import FloatArray, IntArray
 
 HIGHEST_RATE_FACTOR = 1e6  # phi has to be finite even where no pool has any work
@@ -67,20 +71,41 @@ def build(case: Case, load_upper: FloatArray, load_lower: FloatArray | float = 0
     r = program.add_columns(case.n_slots, load_lower, load_upper)
     classes, slots = np.arange(case.n_classes), np.arange(case.n_slots)
     c, a, w = case.column_class, case.column_slot, case.weight
-    serve = [(c, x, 1.0), (classes, u, 1.0), (classes, np.repeat(phi, classes.size), -1.0)]
+    serve: list[Entry] = [(c, x, case.counted), (classes, u, 1.0)]
+    serve.append((classes, np.repeat(phi, classes.size), -1.0))
     program.add_rows("serve", case.n_classes, serve, lower=0.0)
+    add_stages(program, case.column_cascade, case.counted, x)
     program.add_rows("load", case.n_slots, [(a, x, case.work), (slots, r, -1.0)])
     workload = case.problem.workload
     if case.keeps_floor:
         floor = float(workload.quality_at_least or 0.0)
-        program.add_rows("quality", 1, [(np.zeros_like(c), x, w[c] * (floor - case.quality))])
+        below = case.counted * w[c] * (floor - case.quality)
+        program.add_rows("quality", 1, [(np.zeros_like(c), x, below)])
     floored = np.isfinite(workload.class_quality_at_least)
     if floored.any():
         row = np.cumsum(floored) - 1
         j = np.flatnonzero(floored[c])
-        below = workload.class_quality_at_least[c[j]] - case.quality[j]
+        below = case.counted[j] * (workload.class_quality_at_least[c[j]] - case.quality[j])
         program.add_rows("class_quality", int(floored.sum()), [(row[c[j]], x[j], below)])
     return Built(program, x, u, phi, r)
+
+
+def add_stages(
+    program: Program, column_cascade: IntArray, counted: FloatArray, shares: IntArray
+) -> None:
+    """Adds the rows that make the two stages of each cascade equal.
+
+    Args:
+        program: to which the rows are added.
+        column_cascade: number of the cascade of each share, -1 where it is none, (J,).
+        counted: 1 in first stages, 0 in second ones, (J,).
+        shares: where the shares are in the program, (J,).
+    """
+    j = np.flatnonzero(column_cascade >= 0)
+    if j.size:
+        numbers, row = np.unique(column_cascade[j], return_inverse=True)
+        sign = np.where(counted[j] > 0, 1.0, -1.0)
+        program.add_rows("stages", numbers.size, [(row, shares[j], sign)], lower=0.0)
 
 
 def highest_rate_factor(case: Case) -> float:
@@ -89,7 +114,8 @@ def highest_rate_factor(case: Case) -> float:
         return 1.0
     with np.errstate(divide="ignore"):
         alone = case.cap[case.column_slot] / case.work
-    room = np.bincount(case.column_class, alone, case.n_classes)
+    first = case.counted > 0
+    room = np.bincount(case.column_class[first], alone[first], case.n_classes)
     return float(min(room.min() * (1.0 + 1e-9), HIGHEST_RATE_FACTOR))
 
 

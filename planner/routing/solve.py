@@ -3,8 +3,8 @@
 no limits            one linear program: exact
 limits over all      one linear program at the tables' mix (convex.py); if the routing misses a
 traffic only         limit in the even-split truth, the local search of limits.py repairs it
-limits of a class    fast: tiers mixed within pools for a start (tiers.py), then the local search
-                     exact: the integer program over tiers, then the local search from there;
+limits of a class,   fast: tiers mixed within pools for a start (tiers.py), then the local search
+or cascades          exact: the integer program over tiers, then the local search from there;
                      the bound is that of the relaxed tiers
 
 Loads that the problem gives to start from are one more start of the local search.
@@ -79,7 +79,7 @@ def solve(problem: RoutingProblem, method: Method = "fast") -> Routing:
     scopes = [scoped.class_name for scoped in case.figures.limits]
     if not scopes or not case.work.size:
         answer = _unlimited(case)
-    elif any(scope is not None for scope in scopes):
+    elif case.n_cascades or any(scope is not None for scope in scopes):
         answer = _by_tiers(case) if method == "fast" else _by_integer_tiers(case)
     else:
         answer = _convex(case, method)
@@ -206,7 +206,8 @@ def _routing(case: Case, answer: Answer) -> Routing:
     shares, unserved, factor = _normalised(case, point)
     loads, tier = np.zeros(workload.n_pools), np.zeros(workload.n_pools)
     loads[case.pools], tier[case.pools] = point.loads, answer.tier_loads
-    mean_quality = float(np.nansum(case.weight[:, None] * np.nan_to_num(workload.quality) * shares))
+    row_weight = case.weight[workload.row_class]
+    mean_quality = float(np.nansum(row_weight[:, None] * np.nan_to_num(workload.quality) * shares))
     usd_per_s = float((workload.rate_rps[:, None] * workload.request_usd * shares).sum()) * factor
     all_served = bool(unserved.max() <= UNSERVED_TOLERANCE) and point.solution.solved
     misses = point.solution.solved and _misses(case, point)
@@ -231,15 +232,36 @@ def _routing(case: Case, answer: Answer) -> Routing:
 
 
 def _normalised(case: Case, point: Point) -> tuple[FloatArray, FloatArray, float]:
-    """Returns shares (C, P) of the served rate, unserved (C,), and the rate factor."""
+    """Returns shares (R, P) of the served rate, unserved (C,), and the rate factor."""
     if point.rate_factor <= SMALLEST_RATE_FACTOR:
         return case.spread(np.zeros_like(point.shares)), np.ones(case.n_classes), 0.0
     shares = np.where(point.shares > SMALLEST_SHARE * point.rate_factor, point.shares, 0.0)
-    by_class = np.bincount(case.column_class, shares, minlength=case.n_classes)
+    if case.n_cascades:
+        shares = _with_equal_stages(case, shares)
+    by_class = case.by_class(shares)
     kept = np.where(point.unserved > UNSERVED_TOLERANCE, point.unserved, 0.0)
     unserved = np.where(by_class > 0, kept, 1.0)
     to_one = (1.0 - unserved) / np.where(by_class > 0, by_class, 1.0)
     return case.spread(shares * to_one[case.column_class]), unserved, point.rate_factor
+
+
+def _with_equal_stages(case: Case, shares: FloatArray) -> FloatArray:
+    """Returns shares (J,) with second stages exactly as large as their first ones.
+
+    The solver leaves a little between them, and so does dropping what is too small.
+    """
+    n, first = int(case.column_cascade.max()) + 1, case.counted > 0
+    staged = case.column_cascade >= 0
+    sums = [
+        np.bincount(case.column_cascade[of], shares[of], n)
+        for of in (staged & first, staged & ~first)
+    ]
+    used = (sums[0] > 0) & (sums[1] > 0)
+    to_first = np.where(used, sums[0] / np.where(used, sums[1], 1.0), 0.0)
+    factor = np.ones_like(shares)
+    factor[staged & first] = used[case.column_cascade[staged & first]]
+    factor[staged & ~first] = to_first[case.column_cascade[staged & ~first]]
+    return np.asarray(shares * factor)
 
 
 def _objective(case: Case, value: float) -> float:
@@ -264,7 +286,10 @@ def _status(case: Case, answer: Answer, all_served: bool, misses: bool) -> Routi
     if all_served:
         return "optimal" if gap is not None and gap <= OPTIMAL_GAP_RATIO else "feasible"
     worst = np.full(case.n_classes, np.inf)  # the least that serving everything can be worth
-    np.minimum.at(worst, case.column_class, case.gain)
+    first, further = case.counted > 0, np.zeros(case.n_classes)
+    np.minimum.at(worst, case.column_class[first], case.gain[first])
+    np.minimum.at(further, case.column_class[~first], case.gain[~first])
+    worst += further
     least = SMALLEST_RATE_FACTOR if case.maximises_rate else float(worst.sum())
     proven = answer.bound is not None and answer.bound < least - 1e-9
     return "infeasible" if proven else "unserved"

@@ -7,10 +7,10 @@ Notation: see case.py and program.py
     F_ek     figure of entry e at tier k
 
 The program
-    serve, load, quality, quality:<class> as in program.py with x_j = sum_k x_jk
+    serve, stages, load, quality, quality:<class> as in program.py with x_j = sum_k x_jk
     tier:<pool>:<k>    sum_{j of a} s_j x_jk - rho_ak z_ak      <=  0
     one:<pool>         sum_k z_ak                               <=  1
-    limit:<l>          sum_ek t_e (F_ek / b_l - 1) x_jk         <=  0
+    limit:<l>          sum_ek t_e (F_ek / b_l - h_j) x_jk       <=  0
 
 With F_ek the largest value up to rho_ak a solution keeps the limits; with the smallest value
 between rho_a,k-1 and rho_ak the program is a relaxation. The optimum lies between the two, and
@@ -205,6 +205,7 @@ def _build(case: Case, tiers: FloatArray, figures: FloatArray, integer: bool) ->
     program.add_rows("tier", cell.size, within)
     program.add_rows("one", n_slots, [(cell // n_tiers, z.ravel(), 1.0)], upper=1.0)
     limit = np.repeat(f.limit, n_tiers)
-    value = (f.traffic[:, None] * (figures / f.bound[f.limit, None] - 1.0)).ravel()
+    over = figures / f.bound[f.limit, None] - f.counted[:, None]
+    value = (f.traffic[:, None] * over).ravel()
     program.add_rows("limit", f.n, [(limit, x[f.column].ravel(), value)])
     return Tiered(program, built, x, z)

@@ -36,9 +36,10 @@ Reference: R. Tijdeman, The chairman assignment problem, Discrete Mathematics 32
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from planner.spec.plan import Routes
+from planner.spec.plan import Routes, WeightedPool
 
 MILLION = 1_000_000
 
@@ -101,20 +102,37 @@ def pick(shares: Sequence[float], sent: Sequence[int]) -> int:
     return Turns(shares, sent).next()
 
 
+@dataclass(frozen=True)
+class Way:
+    """Where a request goes first, and whether its answer may be sent on from there."""
+
+    pool: str
+    cascade: int  # of its class in the order of the routes; ALONE: the pool's answer is final
+
+
+ALONE = -1
+
+
 class RoutingTable:
     """The shares of a plan, met request by request: it counts what it has chosen.
 
-    What happens to a request afterwards changes no count: a pool that comes back after a failure
-    has nothing to catch up on.
+    Pools and cascades of a class take turns with one another; within a cascade the pools of its
+    first stage do, and on their own those of its second stage. What happens to a request
+    afterwards changes no count: a pool that comes back after a failure has nothing to catch up on.
     """
 
     def __init__(self, routes: Routes) -> None:
         self.fallback = {name: tuple(routes.fallback.get(name, ())) for name in routes.classes}
         """By class, the pools to try in order when the chosen one cannot take the request."""
-        self._next = {
-            name: (Turns([p.share for p in pools]), tuple(p.pool for p in pools))
-            for name, pools in routes.classes.items()
-        }
+        self._next: dict[str, tuple[Turns, tuple[Way | _Stage, ...]]] = {}
+        self._second: dict[str, tuple[_Stage, ...]] = {}
+        for name, pools in routes.classes.items():
+            asked = routes.cascades.get(name, ())
+            ways = [Way(p.pool, ALONE) for p in pools]
+            stages = [_Stage(each.first, cascade) for cascade, each in enumerate(asked)]
+            shares = [*(p.share for p in pools), *(each.share for each in asked)]
+            self._next[name] = Turns(shares), (*ways, *stages)
+            self._second[name] = tuple(_Stage(each.second, ALONE) for each in asked)
 
     def pick(self, class_name: str) -> str:
         """Returns the pool for the next request of a class, and counts it.
@@ -122,10 +140,43 @@ class RoutingTable:
         Raises:
             KeyError: the table has no such class.
         """
-        turns, pools = self._next[class_name]
-        return pools[turns.next()]
+        return self.pick_way(class_name).pool
+
+    def pick_way(self, class_name: str) -> Way:
+        """Returns pool and cascade for the next request of a class, and counts it.
+
+        Raises:
+            KeyError: the table has no such class.
+        """
+        turns, ways = self._next[class_name]
+        way = ways[turns.next()]
+        return way if isinstance(way, Way) else way.next()
+
+    def pick_second(self, class_name: str, cascade: int) -> str:
+        """Returns the pool for a request that a cascade of its class sends on, and counts it.
+
+        Raises:
+            KeyError: the table has no such class.
+            IndexError: the class has no such cascade.
+        """
+        return self._second[class_name][cascade].next().pool
 
     def n_sent(self, class_name: str) -> dict[str, int]:
-        """Returns how many requests of a class each pool was chosen for."""
-        turns, pools = self._next[class_name]
-        return dict(zip(pools, turns.sent, strict=True))
+        """Returns how many requests of a class each pool was chosen for, beside cascades."""
+        turns, ways = self._next[class_name]
+        sent = zip(ways, turns.sent, strict=True)
+        return {way.pool: n for way, n in sent if isinstance(way, Way)}
+
+
+class _Stage:
+    """The pools of one stage of a cascade, and whose turn it is."""
+
+    __slots__ = ("_turns", "_ways")
+
+    def __init__(self, pools: Sequence[WeightedPool], cascade: int) -> None:
+        self._turns = Turns([p.share for p in pools])
+        self._ways = tuple(Way(p.pool, cascade) for p in pools)
+
+    def next(self) -> Way:
+        """Returns the way of the next request, and counts it as sent."""
+        return self._ways[self._turns.next()]

@@ -147,6 +147,18 @@ class Group:
             return float("nan")
         return len(self._ranks) * self.largest_tokens / self.read_tokens - 1.0
 
+    @property
+    def quiet_until_ps(self) -> int:
+        """Returns a boundary before which nobody is done, and neither at it if it is calm."""
+        if not self._outstanding:
+            return FOREVER
+        if not self._is_composed:
+            return self._now_ps
+        n_calm = self._n_calm()
+        if not n_calm:
+            return self._now_ps + max(self._own_ps)
+        return self._now_ps + total_of_largest(self._own_ps, self._growth_ps, n_calm)
+
     # What happens to it
 
     def submit(self, i: int, at_ps: int) -> bool:

@@ -4,6 +4,8 @@ Notation
     i          a request, in order of arrival                                          (N,)
     c, p       its class; a pool                                                       (C,), (P,)
     u, v, w    uniform numbers of i: its prompt's and its answer's quantile, rounding  1
+    z          uniform number of i: how far its first answer is from being trusted     1
+    e          share of a cascade's requests that it sends on (escalates)              1
     Q_cp       nodes of a length distribution of class c on pool p, equally likely     tokens, (n,)
     h          share of a prompt that the prefix cache holds                           1
 
@@ -13,6 +15,10 @@ Program
     prompt      floor(Q[floor(n u)] + frac(n u)), whose mean is that of the nodes
     answer      the same with v, independent of the prompt
     fresh       floor(prompt (1 - h) + w), whose mean is right, too; at least 1
+    escalated   z < e, by each cascade of the class; where the length of the answer is the signal
+                v >= 1 - e: the longest answers are sent on, and (v - 1 + e) / e, uniform again, is
+                the quantile of the second answer. Both prompts are of the same quantile u: those
+                that are sent on may be longer, as they were where the cascade was measured
 
 The process is that of all requests together. For Poisson arrivals this is the same as a process of
 each class's own, as merged Poisson streams are one Poisson stream whose classes are independent. A
@@ -31,6 +37,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +54,14 @@ from planner.arrivals import (
     trace,
     weibull,
 )
+from planner.quality.cascade import CascadeOption
 from planner.quality.lengths import DRAWN
 from planner.simulate.units import PS_PER_S
-from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.arrays import BoolArray, FloatArray, IntArray
 from planner.spec.inputs import QuestionFiles
 from planner.spec.pool import Profile
 from planner.spec.question import Bursty, Poisson, Schedule, Square, Trace, TraceRow
-from planner.spec.workload import RequestShape, Workload
+from planner.spec.workload import LENGTH_SIGNAL, Cascade, RequestShape, Workload
 from planner.workload import busiest_minutes, make_workload, schedule_curve
 
 LONGEST_S = 9e6
@@ -61,6 +69,9 @@ LONGEST_S = 9e6
 
 FILL_S = 300.0
 """In which an empty cluster fills before what happens to it counts."""
+
+BELOW_ONE = math.nextafter(1.0, 0.0)
+MIN_RATIO = 1e-12
 
 _DRAWN_BY_MIX = -1  # in place of a class
 _DRAWN = 0  # in place of a length
@@ -76,6 +87,15 @@ class TokenArrays:
 
 
 @dataclass(frozen=True)
+class CascadeDemand:
+    """What requests ask if they go through a cascade, and which of them it sends on."""
+
+    escalated: BoolArray  # (N,)
+    first: tuple[TokenArrays | None, ...]  # (P,) None for a pool that is not of the stage
+    second: tuple[TokenArrays | None, ...]
+
+
+@dataclass(frozen=True)
 class Demand:
     """The requests to be served, in order of arrival."""
 
@@ -83,6 +103,7 @@ class Demand:
     class_index: IntArray  # (N,)
     priority: IntArray  # (N,) the larger, the earlier its turn
     tokens: tuple[TokenArrays | None, ...]  # (P,) None for a pool that no class may use
+    cascades: tuple[CascadeDemand, ...] = ()  # (O,) as the classes of the routes list them
 
     @staticmethod
     def of(
@@ -140,13 +161,15 @@ class _Recorded:
     output: IntArray
 
 
-def drawn_workload(files: QuestionFiles, pools: Sequence[Profile]) -> Workload:
+def drawn_workload(
+    files: QuestionFiles, pools: Sequence[Profile], cascades: Sequence[CascadeOption] = ()
+) -> Workload:
     """Returns the workload of a question with length distributions as fine as requests are drawn.
 
     Raises:
         InputError: a class never occurs in the trace that the question names.
     """
-    return make_workload(files, pools, DRAWN)
+    return make_workload(files, pools, DRAWN, cascades)
 
 
 def own_duration_s(
@@ -221,7 +244,7 @@ def make_demand(
             f"requests arrive for some time up to {LONGEST_S:g} s, "
             f"got {duration_s} s from {start_s} s on"
         )
-    arrival, kind, prompt, output, rounding = np.random.SeedSequence(seed).spawn(5)
+    arrival, kind, prompt, output, rounding, trust = np.random.SeedSequence(seed).spawn(6)
     recorded = _recorded(files, rate_factor, rows)
     if curve is not None:
         times_s = along(
@@ -249,12 +272,14 @@ def make_demand(
         (_uniform(prompt, n)[part], _uniform(output, n)[part]),
         _uniform(rounding, n)[part],
     )
+    trusted = _uniform(trust, n)[part] if workload.cascades else np.empty(0)
     priority = np.array([c.priority for c in files.question.classes], dtype=np.int64)
     return Demand(
         arrived_ps=np.rint((times_s[part] - start_s) * PS_PER_S).astype(np.int64),
         class_index=class_index,
         priority=priority[class_index],
-        tokens=tuple(draw.on_pool(column) for column in zip(*workload.shapes, strict=True)),
+        tokens=draw.on_pools(workload.shapes[: workload.n_classes]),
+        cascades=tuple(draw.through(cascade, workload, trusted) for cascade in workload.cascades),
     )
 
 
@@ -366,6 +391,43 @@ class _Draw:
         self._prompt_quantile, self._output_quantile = quantiles
         self._rounding = rounding
         self._made: dict[tuple[object, ...], TokenArrays] = {}
+
+    def through(self, cascade: Cascade, workload: Workload, trusted: FloatArray) -> CascadeDemand:
+        """Returns what requests ask if they go through a cascade of their class.
+
+        Args:
+            cascade: of the workload.
+            workload: whose rows the stages of the cascade have.
+            trusted: z, (N,).
+        """
+
+        def stage(draw: _Draw, row: int) -> tuple[TokenArrays | None, ...]:
+            rows: list[tuple[RequestShape | None, ...]]
+            rows = [(None,) * workload.n_pools] * workload.n_classes
+            rows[cascade.class_index] = workload.shapes[row]
+            return draw.on_pools(rows)
+
+        e, second = cascade.escalated_ratio, self
+        escalated = trusted < e
+        if cascade.signal == LENGTH_SIGNAL:
+            escalated = self._output_quantile >= 1.0 - e
+            rest = np.where(escalated, (self._output_quantile - 1.0 + e) / max(e, MIN_RATIO), 0.0)
+            second = self._with_answers(np.clip(rest, 0.0, BELOW_ONE))
+        return CascadeDemand(
+            escalated, stage(self, cascade.first_row), stage(second, cascade.second_row)
+        )
+
+    def _with_answers(self, quantile: FloatArray) -> _Draw:
+        """Returns the same requests with other quantiles of their answers, (N,)."""
+        other = copy(self)
+        other._output_quantile, other._made = quantile, {}
+        return other
+
+    def on_pools(
+        self, shapes: Sequence[Sequence[RequestShape | None]]
+    ) -> tuple[TokenArrays | None, ...]:
+        """Returns the token counts on pools with these shapes by class and pool, (C, P)."""
+        return tuple(self.on_pool(column) for column in zip(*shapes, strict=True))
 
     def on_pool(self, shapes: Sequence[RequestShape | None]) -> TokenArrays | None:
         """Returns the token counts on a pool with these shapes by class, (C,).

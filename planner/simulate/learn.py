@@ -14,7 +14,8 @@ Program
 A latency is a mixture over pools, so the share above the limit is what must be right, not the
 pool's own percentile. A simulation that is faster than the formula teaches nothing: a plan may
 lean on the more careful of the two. Classes that a pool did not serve get the mean ratio of those
-that it did.
+that it did. A class that came to a pool in several ways, in stages of cascades, is held against the
+table's row for each of them, and is as slow as the slowest. A stage has no limit of its own.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ import numpy as np
 
 from planner.case import Case
 from planner.simulate.records import Records
-from planner.spec.arrays import FloatArray
+from planner.spec.arrays import BoolArray, FloatArray, IntArray
 from planner.spec.base import METRICS, Metric
 from planner.spec.plan import Learned
 from planner.spec.question import Limit
 from planner.spec.table import PoolTable, quantile_ms
+from planner.spec.workload import Cascade
 
 FEWEST_REQUESTS = 400
 """Of one class on one pool, for a statistic to teach anything: 20 beyond a p95."""
@@ -47,6 +49,7 @@ class Lesson:
 
     rate_factor: float
     runs: tuple[Records, ...]  # of the requests on which the plan is judged
+    cascades: tuple[Cascade, ...] = ()  # of the plan that was simulated
 
 
 def learn(
@@ -110,19 +113,37 @@ def _ratios(
 ) -> FloatArray:
     """Returns simulated over predicted of every class on a pool, at least 1, (C,); NaN unknown."""
     ratios = np.full(case.workload.n_classes, np.nan)
-    for c in range(ratios.size):
-        seen = np.concatenate([_values(run, table.pool, metric, c) for run in lesson.runs])
+    rows = [_rows(case, lesson, run) for run in lesson.runs]
+    for row, c in enumerate(case.workload.row_class.tolist()):
+        seen = np.concatenate(
+            [
+                _values(run.visits, table.pool, metric, row_of == row)
+                for run, row_of in zip(lesson.runs, rows, strict=True)
+            ]
+        )
         if seen.size < FEWEST_REQUESTS:
             continue
-        each = [_ratio(table, c, load, seen, limit) for limit in _limits(case, metric, c)]
-        ratios[c] = max(1.0, *each)
+        limits = _limits(case, metric, c) if row < ratios.size else [_no_limit(metric)]
+        each = [_ratio(table, row, load, seen, limit) for limit in limits]
+        ratios[c] = np.nanmax([1.0, ratios[c], *each])
     return ratios
 
 
-def _values(run: Records, pool: str, metric: Metric, c: int) -> FloatArray:
-    """Returns the latencies in ms of a class on a pool, (n,)."""
+def _rows(case: Case, lesson: Lesson, run: Records) -> IntArray:
+    """Returns the row of the workload that each visit of a run took, (V,)."""
+    if run.cascaded is None:
+        return run.class_index
+    known = {cascade.key: cascade for cascade in case.workload.cascades}
+    own = [known[cascade.key] for cascade in lesson.cascades]
+    rows = np.array([row for c in own for row in (c.first_row, c.second_row)] + [-1])
+    stage = run.cascaded.visit_stage
+    return np.where(stage >= 0, rows[stage], run.visits.class_index)
+
+
+def _values(run: Records, pool: str, metric: Metric, here: BoolArray) -> FloatArray:
+    """Returns the latencies in ms of some requests, (n,), of those that went to a pool."""
     values = run.latency_ms(metric)
-    here = (run.pool_index == run.pool_names.index(pool)) & (run.class_index == c)
+    here = here & (run.pool_index == run.pool_names.index(pool))
     return np.asarray(values[here & np.isfinite(values)])
 
 
@@ -134,18 +155,24 @@ def _limits(case: Case, metric: Metric, c: int) -> list[Limit]:
         for scoped in case.workload.limits
         if scoped.limit.metric == metric and scoped.class_name in (None, name)
     ]
-    return found or [Limit(metric=metric, statistic="p95", at_most_ms=NO_LIMIT_MS)]
+    return found or [_no_limit(metric)]
 
 
-def _ratio(table: PoolTable, c: int, load: float, simulated_ms: FloatArray, limit: Limit) -> float:
+def _no_limit(metric: Metric) -> Limit:
+    return Limit(metric=metric, statistic="p95", at_most_ms=NO_LIMIT_MS)
+
+
+def _ratio(
+    table: PoolTable, row: int, load: float, simulated_ms: FloatArray, limit: Limit
+) -> float:
     """Returns how much slower than the table simulated latencies (n,) are where a limit is."""
     metric, tail = limit.metric, limit.tail_ratio
     if tail is None:
-        return float(simulated_ms.mean()) / float(table.mean_at(metric, load)[c])
+        return float(simulated_ms.mean()) / float(table.mean_at(metric, load)[row])
     at_ms = limit.at_most_ms
     if at_ms == NO_LIMIT_MS:
         at_ms = float(np.quantile(simulated_ms, 1.0 - tail))
     n = simulated_ms.size
     exceeded = float(np.clip(np.mean(simulated_ms > at_ms), 1.0 / n, 1.0 - 1.0 / n))
-    survival = table.survival_at(metric, load)[c]
+    survival = table.survival_at(metric, load)[row]
     return at_ms / float(quantile_ms(table.times_ms[metric], survival, exceeded))

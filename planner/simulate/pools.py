@@ -2,7 +2,8 @@
 
 Levels are means over the window and over the replicas of a pool, by Little's law from the records
 (planner/simulate/series.py says what waiting, decoding and busy mean). What a data-parallel barrier
-costs is counted by the engines, over the whole run.
+costs is counted by the engines, over the whole run. A pool answers in the stages of cascades, too,
+and works for answers that no user sees: all of it counts here (`Records.visits`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class PoolMeans:
     rate_rps: FloatArray
     input_tokens_per_s: FloatArray  # of answers finished in the window, as the output tokens
     output_tokens_per_s: FloatArray
+    delivered_tokens_per_s: FloatArray  # the output tokens that users see
     busy_ratio: FloatArray  # 0 for a hosted pool
     n_in_flight_mean: FloatArray  # in one replica
     n_decoding_mean: FloatArray  # in one replica
@@ -55,22 +57,26 @@ def pool_means(
     )
 
 
-def _of_run(run: Records, counted: Records, usage: Usage, window: Window) -> PoolMeans:
-    n_pools = len(run.pool_names)
+def _of_run(users: Records, counted: Records, usage: Usage, window: Window) -> PoolMeans:
+    run, counted, n_pools = users.visits, counted.visits, len(users.pool_names)
 
     def by_pool(pool_index: IntArray, weights: IntArray | None = None) -> FloatArray:
         return np.asarray(np.bincount(pool_index, weights, n_pools), dtype=np.float64)
 
     n_replicas = np.maximum(by_pool(usage.pool_index), 1.0)
-    finished = run.is_answered & (run.done_ps >= window.start_ps) & (run.done_ps <= window.end_ps)
-    pools, tokens_of = run.pool_index[finished], (run.input_tokens, run.output_tokens)
-    tokens = [by_pool(pools, column[finished]) / window.duration_s for column in tokens_of]
+
+    def per_s(answers: Records, tokens: IntArray) -> FloatArray:
+        done_ps = answers.done_ps
+        finished = answers.is_answered & (done_ps >= window.start_ps) & (done_ps <= window.end_ps)
+        return by_pool(answers.pool_index[finished], tokens[finished]) / window.duration_s
+
     in_flight, decoding, kv_tokens, busy = _levels(run, window)
     capacity_tokens = by_pool(usage.pool_index, usage.kv_capacity_tokens)
     return PoolMeans(
         rate_rps=by_pool(counted.pool_index) / window.duration_s,
-        input_tokens_per_s=tokens[0],
-        output_tokens_per_s=tokens[1],
+        input_tokens_per_s=per_s(run, run.input_tokens),
+        output_tokens_per_s=per_s(run, run.output_tokens),
+        delivered_tokens_per_s=per_s(users, users.output_tokens),
         busy_ratio=np.where(capacity_tokens > 0, busy / n_replicas, 0.0),
         n_in_flight_mean=in_flight / n_replicas,
         n_decoding_mean=decoding / n_replicas,

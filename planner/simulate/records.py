@@ -7,6 +7,12 @@ Notation (N requests in order of arrival, R replicas)
     ttft = f - a        e2e = d - a        tpot = (e2e - ttft) / (o - 1),  o >= 2        (§2)
 
 Only an answer whose time is known (Outcome.OK) has latencies; every other row holds NaN.
+
+A request that goes through a cascade is one row as its user sees it: the first answer is held back
+until it is known to be trusted, so f = d where it is; where it is not, f and d are those of the
+second answer. Pool, replica and tokens are those of the stage that answers. What the pools see is
+in `visits`: a row per stage, which arrives when the stage before it is done. Without cascades that
+is the same as what users see.
 """
 
 from __future__ import annotations
@@ -48,6 +54,12 @@ class Records:
     output_tokens: IntArray
     n_preempted: IntArray
     outcome: IntArray  # values of Outcome
+    cascaded: Cascaded | None = None  # of a cluster with cascades
+
+    @property
+    def visits(self) -> Records:
+        """Returns a row per answer that was asked of a pool, in order of arrival there."""
+        return self if self.cascaded is None else self.cascaded.visits
 
     @property
     def n_requests(self) -> int:
@@ -82,14 +94,29 @@ class Records:
 
     def between(self, start_ps: int, end_ps: int) -> Records:
         """Returns the requests that arrived from one moment to another, both included."""
+        part = self._arrived(start_ps, end_ps)
+        cascaded = self.cascaded
+        if cascaded is not None:
+            visits = cascaded.visits
+            of_part = visits._arrived(start_ps, end_ps)
+            cascaded = Cascaded(
+                cascaded.cascade_index[part], visits.take(of_part), cascaded.visit_stage[of_part]
+            )
+        return replace(self.take(part), cascaded=cascaded)
+
+    def take(self, part: IntArray | slice) -> Records:
+        """Returns some rows, by index, without what cascades have beside."""
+        columns = {name: getattr(self, name)[part] for name in _COLUMNS}
+        return replace(self, **columns, cascaded=None)
+
+    def _arrived(self, start_ps: int, end_ps: int) -> slice:
         first = int(np.searchsorted(self.arrived_ps, start_ps, side="left"))
-        last = int(np.searchsorted(self.arrived_ps, end_ps, side="right"))
-        columns = {name: getattr(self, name)[first:last] for name in _COLUMNS}
-        return replace(self, **columns)
+        return slice(first, int(np.searchsorted(self.arrived_ps, end_ps, side="right")))
 
     def same_as(self, other: Records) -> bool:
         """Returns whether every request of two runs of one cluster fared the same."""
-        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _COLUMNS)
+        alike = (np.array_equal(getattr(self, name), getattr(other, name)) for name in _COLUMNS)
+        return all(alike) and (self.visits is self or self.visits.same_as(other.visits))
 
     def latency_ms(self, metric: Metric) -> FloatArray:
         """Returns a latency metric in ms, (N,); NaN where a request has none."""
@@ -99,7 +126,18 @@ class Records:
         return np.where(self.is_timed, (later_ps - earlier_ps) / PS_PER_MS, np.nan)
 
 
-_COLUMNS = tuple(f.name for f in fields(Records) if not f.name.endswith("_names"))
+@dataclass(frozen=True)
+class Cascaded:
+    """What a run with cascades has beside its requests."""
+
+    cascade_index: IntArray  # (N,) which cascade answered, -1: a pool on its own
+    visits: Records  # V of them, in order of arrival at their pools
+    visit_stage: IntArray  # (V,) 2 o: the first stage of cascade o, 2 o + 1: its second
+
+
+_COLUMNS = tuple(
+    f.name for f in fields(Records) if not f.name.endswith("_names") and f.name != "cascaded"
+)
 
 
 @dataclass(frozen=True)

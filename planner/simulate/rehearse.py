@@ -32,7 +32,7 @@ from planner.simulate.warmup import Window, steady_window
 from planner.spec.inputs import QuestionFiles
 from planner.spec.plan import Plan, Routes, Simulated
 from planner.spec.question import TraceRow
-from planner.spec.workload import Workload
+from planner.spec.workload import Cascade, Workload
 
 LEAST_S = 1800.0
 FEWEST_REQUESTS = 20_000
@@ -69,6 +69,7 @@ class Rehearsal:
     records: tuple[Records, ...]  # one per seed of `simulated`
     usages: tuple[Usage, ...]
     window: Window
+    cascades: tuple[Cascade, ...] = ()  # of the plan, in the order of its routes
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def rehearse(
         seeds, options.balance, options.rate_factor, tuple(map(str, options.failures))
     )
     simulated = summarise(records, usages, _terms(here, plan), window, conditions)
-    return Rehearsal(simulated, tuple(records), tuple(usages), window)
+    return Rehearsal(simulated, tuple(records), tuple(usages), window, here.workload.cascades)
 
 
 def _run(job: _Job) -> tuple[Records, Usage]:
@@ -169,7 +170,7 @@ def _duration_s(scene: Scene, options: Options) -> float:
 def _rate_rps(scene: Scene, options: Options) -> float:
     """Returns the mean rate at which requests arrive, in requests/s."""
     if options.trace is None:
-        return float(scene.workload.mean_rate_rps.sum()) * options.rate_factor
+        return scene.mean_rps * options.rate_factor
     round_s = own_duration_s(scene.files, options.rate_factor, options.trace)
     return len(options.trace) / round_s if round_s else 0.0
 
@@ -226,4 +227,5 @@ def _terms(scene: Scene, plan: Plan) -> Terms:
         usd_per_million_output_tokens=np.array(
             [0.0 if price is None else price.usd_per_million_output_tokens for price in prices]
         ),
+        cascade_quality=np.array([cascade.quality for cascade in scene.workload.cascades]),
     )

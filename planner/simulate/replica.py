@@ -97,6 +97,15 @@ class Replica:
             return self._busy_before_ps
         return self._busy_before_ps + self._start_ps - self._busy_since_ps
 
+    @property
+    def quiet_until_ps(self) -> int:
+        """Returns the next boundary that is not calm: before it nobody is done, if nobody comes."""
+        if not self._is_composed:
+            return self._end_ps
+        k = self._scheduler.calm_steps()
+        growth_ps = self._scheduler.growth_ps * (k * (k + 1) // 2)
+        return self._end_ps + k * (self._end_ps - self._start_ps) + growth_ps
+
     def submit(self, i: int, at_ps: int) -> bool:
         """Takes request i at this moment; returns False when it is refused (it could never end)."""
         if not self._scheduler.submit(i, at_ps > self._start_ps):

@@ -14,7 +14,9 @@ Levels are means over a bucket, exact to rounding: with x(t) = sum of w_i over s
     integral of x to t = sum_{start_i <= t} w_i (t - start_i) - sum_{end_i <= t} w_i (t - end_i)
 
 so that two histograms give every bucket. Requests without an answer count as arrivals only, and
-hosted pools have no KV cache and no replicas that could be busy.
+hosted pools have no KV cache and no replicas that could be busy. Of all pools together arrivals and
+TTFT are those that users see; levels, and everything of one pool, are those of the stages that
+cascades ask of it.
 """
 
 from __future__ import annotations
@@ -53,8 +55,11 @@ def time_series(
 ) -> Series:
     """Returns the series of a run from its start to a moment, of all pools or of one."""
     edges_s = np.linspace(0.0, until_ps / PS_PER_S, n_buckets + 1)
+    seen = records if pool_index is None else records.visits
+    arrived_s = seen.arrived_ps[of_pool(seen, pool_index)] / PS_PER_S
+    ttft_p95_ms = _p95(seen, pool_index, edges_s)
+    records = records.visits
     here = records.is_answered & of_pool(records, pool_index)
-    arrived_s = records.arrived_ps[of_pool(records, pool_index)] / PS_PER_S
     first_s, done_s = records.first_ps[here] / PS_PER_S, records.done_ps[here] / PS_PER_S
     own = usage.kv_capacity_tokens > 0
     if pool_index is not None:
@@ -71,7 +76,7 @@ def time_series(
         n_decoding_mean=mean_level(first_s, done_s, edges_s),
         kv_ratio=kv_tokens / capacity_tokens if capacity_tokens else np.full(n_buckets, np.nan),
         busy_ratio=mean_level(*busy_spans_s(records, on_own), edges_s) / max(own.sum(), 1),
-        ttft_p95_ms=_p95(records, pool_index, edges_s),
+        ttft_p95_ms=ttft_p95_ms,
     )
 
 

@@ -3,9 +3,12 @@
     counted      the requests that arrive in the window (planner/simulate/warmup.py)
     goodput      answers within every percentile limit on them, per second of the window; one of a
                  single token has no tpot and breaks no limit on it
-    quality      mean score of the counted requests; one without an answer scores 0 (§4)
-    tokens/s     output tokens of answers that were finished in the window, per second of it
-    money        rent, and what hosted pools charge for those answers, per output token of them
+    quality      mean score of the counted requests; one without an answer scores 0 (§4), one that a
+                 cascade answered what all users of that cascade get on average
+    tokens/s     output tokens of answers that were finished in the window, per second of it; first
+                 answers of cascades that were not trusted, too, as they are work like any
+    money        rent, and what hosted pools charge for those answers, per output token of them;
+                 of the whole cluster per output token that users see
 
 Latency figures are those of planner/simulate/figures.py, the pools' of planner/simulate/pools.py.
 """
@@ -13,7 +16,7 @@ Latency figures are those of planner/simulate/figures.py, the pools' of planner/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,6 +45,7 @@ class Terms:
     rent_usd_per_h: FloatArray  # (P,) of all replicas of a pool
     usd_per_million_input_tokens: FloatArray  # (P,) of a hosted pool, 0 on own GPUs
     usd_per_million_output_tokens: FloatArray  # (P,)
+    cascade_quality: FloatArray = field(default_factory=lambda: np.empty(0))  # (O,)
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,10 @@ def summarise(
         rate_factor=conditions.rate_factor,
         cost_usd_per_h=round(cost_usd_per_h, MONEY_DIGITS),
         usd_per_million_output_tokens=_per_million(
-            cost_usd_per_h, float(means.output_tokens_per_s.sum())
+            cost_usd_per_h, float(means.delivered_tokens_per_s.sum())
         ),
-        quality=_quality(counted, terms.quality, None),
-        class_quality={name: _quality(counted, terms.quality, c) for c, name in enumerate(names)},
+        quality=_quality(counted, terms, None),
+        class_quality={name: _quality(counted, terms, c) for c, name in enumerate(names)},
         goodput_rps=round(goodput.value, RATE_DIGITS),
         goodput_low_rps=round(goodput.low, RATE_DIGITS),
         goodput_high_rps=round(goodput.high, RATE_DIGITS),
@@ -158,16 +162,25 @@ def _pool_goodput(
     return np.asarray(n / len(counted) / window.duration_s)
 
 
-def _quality(counted: Sequence[Records], quality: FloatArray, c: int | None) -> float:
+def _quality(counted: Sequence[Records], terms: Terms, c: int | None) -> float:
     """Returns the mean score of all requests, or of a class's; one without an answer scores 0."""
     total, n = 0.0, 0
     for run in counted:
         here = np.full(run.n_requests, True) if c is None else run.class_index == c
-        answered = here & run.is_answered
-        scores = quality[run.class_index[answered], run.pool_index[answered]]
+        scores = _scores(run, terms)[here & run.is_answered]
         total += float(np.nan_to_num(scores).sum())
         n += int(here.sum())
     return round(min(total / n, 1.0), RATE_DIGITS) if n else 0.0
+
+
+def _scores(run: Records, terms: Terms) -> FloatArray:
+    """Returns the expected score of each request where it went, (N,)."""
+    alone = terms.quality[run.class_index, run.pool_index]
+    if run.cascaded is None:
+        return alone
+    cascade = run.cascaded.cascade_index
+    known = np.append(terms.cascade_quality, np.nan)  # where -1 leads
+    return np.where(cascade >= 0, known[cascade], alone)
 
 
 def _hosted_usd_per_h(means: PoolMeans, terms: Terms) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from planner.spec.base import (
     Count,
@@ -42,6 +42,52 @@ class Route(Spec):
     class_name: Name = Field(alias="class")
     pool: Name
     share: Share
+
+
+class WeightedPool(Spec):
+    """One entry of a class's routing: a pool and its share."""
+
+    pool: Name
+    share: Share
+
+
+class CascadeEntry(Spec):
+    """A share of a class that goes to a first model, and on to a second where a signal is low.
+
+    Shares of the pools are of the requests that come to a stage: they sum to 1 in each.
+    """
+
+    share: Share
+    signal: Text
+    below: float  # the second model is asked where the signal of the first answer is below
+    escalated_ratio: Ratio  # of the requests: how often that was so when it was measured
+    quality: Ratio  # mean score of what its users get
+    first: Annotated[tuple[WeightedPool, ...], Field(min_length=1)]
+    second: Annotated[tuple[WeightedPool, ...], Field(min_length=1)]
+
+
+class _OfClass(Spec):
+    class_name: Name = Field(alias="class")
+
+
+class CascadeRoute(CascadeEntry, _OfClass):  # in this order, the class comes first in the file
+    """One cascade of a plan, of one class (§1)."""
+
+    @property
+    def entry(self) -> CascadeEntry:
+        """Returns the cascade without its class."""
+        return CascadeEntry.model_validate(self.model_dump(exclude={"class_name"}))
+
+
+class WithCascades(Spec):
+    """A file that may speak of cascades: where it does not, it reads as before there were any."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        data: dict[str, object] = handler(self)
+        if not data.get("cascades"):
+            data.pop("cascades", None)
+        return data
 
 
 class Price(Spec):
@@ -257,7 +303,7 @@ class Provenance(Spec):
     inputs: dict[str, Sha256]
 
 
-class Plan(Spec):
+class Plan(WithCascades):
     """Deployment, routing, predicted outcome, bound and provenance."""
 
     version: Literal[1] = 1
@@ -265,6 +311,7 @@ class Plan(Spec):
     complete: bool
     deployment: tuple[DeployedPool, ...]
     routing: tuple[Route, ...]
+    cascades: tuple[CascadeRoute, ...] = ()
     prices: tuple[Price, ...]
     predicted: Predicted
     simulated: Simulated | None = None
@@ -277,18 +324,12 @@ class Plan(Spec):
     provenance: Provenance
 
 
-class WeightedPool(Spec):
-    """One entry of a class's routing: a pool and its share."""
-
-    pool: Name
-    share: Share
-
-
-class Routes(Spec):
+class Routes(WithCascades):
     """The part of a plan that the runtime reads (routes.json)."""
 
     version: Literal[1] = 1
     classes: dict[Name, tuple[WeightedPool, ...]]
+    cascades: dict[Name, tuple[CascadeEntry, ...]] = Field(default_factory=dict)
     load_prices: dict[Name, float]
     fallback: dict[Name, tuple[Name, ...]]
     plan_hash: Sha256

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.spec.arrays import BoolArray, FloatArray
+from planner.spec.arrays import BoolArray, FloatArray, IntArray
 from planner.spec.base import Metric, Origin, Statistic, tail_ratio
 
 
@@ -105,6 +105,29 @@ class PoolTable:
             survival[metric] = np.maximum.accumulate(np.array(moved), axis=1)
             mean[metric] = np.maximum.accumulate(mean[metric] * factor, axis=1)
         return replace(self, mean_ms=mean, times_ms=times, survival=survival)
+
+    def with_rows(self, alike: IntArray, mix: FloatArray) -> PoolTable:
+        """Returns the table with more rows, each like one of this table.
+
+        Args:
+            alike: which row of this table each new one is like, (R,).
+            mix: shares of the pool's requests by new row, (R,), of which this one has the sums.
+        """
+        whole = np.bincount(alike, mix, self.mix.size)[alike]
+        _, first = np.unique(alike, return_index=True)
+        part = np.divide(mix, whole, out=np.zeros(mix.size), where=whole > 0)
+        part[first] = np.where(whole[first] > 0, part[first], 1.0)
+        return replace(self.taking(alike), mix=self.mix[alike] * part)
+
+    def taking(self, rows: IntArray) -> PoolTable:
+        """Returns the table of some of its rows, (n,), as it is."""
+        return replace(
+            self,
+            work_s=self.work_s[rows],
+            mix=self.mix[rows],
+            mean_ms={m: v[rows] for m, v in self.mean_ms.items()},
+            survival={m: v[rows] for m, v in self.survival.items()},
+        )
 
     def is_extrapolated(self, load: float) -> bool:
         """Returns whether a load per replica lies outside what was measured."""

@@ -14,7 +14,18 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["files", "space", "latency", "routing", "quality", "scheduling", "search"], 1),
     **dict.fromkeys(["arrivals", "steady", "parallel"], 1),
     **dict.fromkeys(
-        ["workload", "case", "money", "score", "objectives", "explore", "settle", "choose"], 2
+        [
+            "workload",
+            "case",
+            "money",
+            "offered",
+            "score",
+            "objectives",
+            "explore",
+            "settle",
+            "choose",
+        ],
+        2,
     ),
     **dict.fromkeys(["certify", "believed", "answer", "confirm", "why", "information"], 2),
     **dict.fromkeys(["exact", "simulate", "runtime", "profile"], 2),
@@ -25,8 +36,9 @@ FLOORS: dict[str, int] = {
 # The main path is cut into files that build on each other; each may import those before it.
 # The exact bounds come first: they know arrays only, and the exploration starts from them.
 MAIN_PATH = [
-    "exact", "workload", "case", "money", "score", "simulate", "objectives", "explore", "settle",
-    "choose", "certify", "believed", "answer", "confirm", "why", "information", "relax", "plan",
+    "exact", "workload", "case", "money", "offered", "score", "simulate", "objectives", "explore",
+    "settle", "choose", "certify", "believed", "answer", "confirm", "why", "information", "relax",
+    "plan",
 ]  # fmt: skip
 
 HEAVY = {"torch", "botorch", "gpytorch", "linear_operator"}
