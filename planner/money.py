@@ -50,22 +50,19 @@ def request_usd(case: Case) -> FloatArray:
     return np.where(can_be_had, usd, np.nan)
 
 
-def answer_usd(case: Case, scores: Scores) -> FloatArray:
-    """Returns the money in USD of a mean request of each scored class and model, (C, M).
-
-    The cheapest pool counts. NaN where a class may use none of a model's pools, for a model that no
-    pool of the question serves, and for a class that the question does not have.
-    """
-    return _by_model(case, scores, request_usd(case))
-
-
-def usd_per_token(case: Case, scores: Scores) -> FloatArray:
+def usd_per_token(case: Case, scores: Scores, of_request: FloatArray) -> FloatArray:
     """Returns the money in USD per output token of each scored class and model, (C, M).
 
-    As answer_usd, but where a class may use none of a model's pools, the mean of the model's other
-    classes stands in, so that its scores can still be weighed.
+    Args:
+        case: the question with its pools.
+        scores: of some of its classes and models.
+        of_request: request_usd(case), (C, P).
+
+    The cheapest pool counts. Where a class may use none of a model's pools, the mean of the model's
+    other classes stands in, so that its scores can still be weighed. NaN for a model that no pool
+    of the question serves.
     """
-    usd = _by_model(case, scores, request_usd(case) / _mean_output_tokens(case))
+    usd = _by_model(case, scores, of_request / _mean_output_tokens(case))
     priced = np.isfinite(usd)
     n_priced = priced.sum(axis=0)
     mean = np.where(priced, usd, 0.0).sum(axis=0) / np.maximum(n_priced, 1)
@@ -79,6 +76,8 @@ class Priced:
 
     scores: Scores  # N prompts, M models that some pool serves
     usd_per_token: FloatArray  # (C, M), finite
+    answer_usd: FloatArray  # (C, M) of a mean request; NaN: the class may use none of the pools
+    weight: FloatArray  # (N,) share of the question's traffic that each prompt stands for
     left_out: tuple[str, ...]  # models that were scored and that no pool serves
     left_out_score: FloatArray  # (N, K) their scores; NaN: not scored
 
@@ -89,7 +88,8 @@ def priced(case: Case, scores: Scores) -> Priced:
     Models that no pool of the question serves are left out, and with them prompts that no other
     model was scored on.
     """
-    usd = usd_per_token(case, scores)
+    of_request = request_usd(case)
+    usd = usd_per_token(case, scores, of_request)
     served = np.isfinite(usd).any(axis=0)
     kept = scores.take(np.flatnonzero(np.isfinite(scores.score[:, served]).any(axis=1)))
     names = np.array(scores.model_names, dtype=object)
@@ -103,9 +103,23 @@ def priced(case: Case, scores: Scores) -> Priced:
             signals={name: values[:, served] for name, values in kept.signals.items()},
         ),
         usd[:, served],
+        _by_model(case, scores, of_request)[:, served],
+        _traffic(case, kept),
         tuple(names[~served]),
         kept.score[:, ~served],
     )
+
+
+def _traffic(case: Case, scores: Scores) -> FloatArray:
+    """Returns the share of the traffic that each scored prompt stands for, (N,), summing to 1.
+
+    A class that the question does not have, or that has no prompt, stands for nothing.
+    """
+    rates = dict(zip(case.workload.class_names, case.workload.weights.tolist(), strict=True))
+    traffic = np.array([rates.get(name, 0.0) for name in scores.class_names])
+    n_prompts = np.bincount(scores.class_code, minlength=scores.n_classes)
+    each = (traffic / np.maximum(n_prompts, 1))[scores.class_code]
+    return np.asarray(each / each.sum())
 
 
 class ExchangeRate(NamedTuple):

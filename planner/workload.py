@@ -54,7 +54,7 @@ def make_workload(
         InputError: a class never occurs in the trace that the question names.
     """
     question = files.question
-    models = class_models(files, nodes)
+    models = class_models(files, nodes, {profile.pool.scored_as for profile in pools})
     if files.inferred is not None:
         names = [cls.name for cls in question.classes]
         models = mixed_models(models, names, files.inferred.mixture, nodes)

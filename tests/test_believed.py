@@ -173,10 +173,10 @@ def test_a_router_of_other_scores_does_not_tell_the_mistakes_of_today(base: Plan
 
 
 def test_what_is_taken_for_a_class_is_routed_by_what_it_truly_is(base: Planned):
-    """Each class is taken for the next one: only names change, so all go where they went."""
+    """Each class is taken for the one before: only names change, so all go where they went."""
     files, case = base.inputs.files, base.objectives.case
     rate_rps = np.array([c.rate_rps for c in files.question.classes])
-    confusion = np.roll(np.eye(3), 1, axis=1)
+    confusion = np.roll(np.eye(3), -1, axis=1)
     classes = tuple(
         c.model_copy(update={"rate_rps": float(rate)})
         for c, rate in zip(files.question.classes, rate_rps @ confusion, strict=True)

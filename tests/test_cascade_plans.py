@@ -296,6 +296,62 @@ def test_a_person_reads_of_cascades_in_the_report_and_the_reasons(cascaded: Made
     assert "0.3000 and 0.6000" in reason
 
 
+def with_limit(folder: Path, metric: str, statistic: str, at_most_ms: float) -> Made:
+    """The small question with one more limit on its hard class."""
+    question = small(quality_at_least=None)
+    limit = {"metric": metric, "statistic": statistic, "at_most_ms": at_most_ms}
+    question["classes"][1]["limits"].append(limit)
+    inputs = inputs_of(folder, question)
+    objectives = make_objectives(make_case(inputs, cascades=OPTIONS))
+    settled = settle(objectives, np.array([1, 1], dtype=np.int64))
+    provenance = make_provenance("by hand", 0, "none", 1, inputs.hashes)
+    plan = make_answer(objectives.case, settled, [settled], ["made"], provenance, True)
+    return Made(inputs, objectives, settled, plan)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "p95"])
+def test_who_wants_the_first_token_at_once_waits_for_no_first_answer(
+    tmp_path: Path, statistic: str
+) -> None:
+    shares = []
+    for at_most_ms in (40_000.0, 500.0):
+        m = with_limit(tmp_path, "ttft", statistic, at_most_ms)
+        assert m.settled.acceptable
+        figures = {f.label: f.ms for f in m.settled.score.figures}
+        assert figures[f"{statistic} ttft of hard"] <= at_most_ms * (1.0 + 1e-6)
+        assert codes(m, m.plan) <= {"extrapolated"}
+        shares.append(sum(c.share for c in m.plan.cascades if c.class_name == "hard"))
+    assert shares[0] > 0.5
+    assert shares[1] < 0.1
+
+
+@pytest.mark.parametrize("statistic", ["mean", "p95"])
+def test_a_limit_on_the_pace_of_a_cascade_holds(tmp_path: Path, statistic: str) -> None:
+    label = f"{statistic} tpot of hard"
+    loose = with_limit(tmp_path, "tpot", statistic, 500.0)
+    free_ms = {f.label: f.ms for f in loose.settled.score.figures}[label]
+    tight = with_limit(tmp_path, "tpot", statistic, 0.85 * free_ms)
+    assert tight.settled.acceptable
+    assert {f.label: f.ms for f in tight.settled.score.figures}[label] <= 0.85 * free_ms * (
+        1 + 1e-6
+    )
+    assert tight.settled.score.quality <= loose.settled.score.quality + 1e-6
+    assert any(c.class_name == "hard" for c in tight.plan.cascades)
+
+
+def test_the_mean_time_to_the_first_token_is_written_down_by_hand(cascaded: Made) -> None:
+    s, w = cascaded.settled, cascaded.case.workload
+    total = 0.0
+    for r in range(w.n_rows):
+        for p in np.flatnonzero(s.shares[r]).tolist():
+            load = float(s.score.loads[p])
+            ttft, e2e = (s.tables[p].mean_at(m, load)[r] for m in ("ttft", "e2e"))
+            is_first = r in [cascade.first_row for cascade in w.cascades]
+            total += float(w.rate_rps[r] * s.shares[r, p]) * float(e2e if is_first else ttft)
+    (said,) = [f.ms for f in s.score.figures if f.label == "mean ttft of all traffic"]
+    assert said == pytest.approx(total / 32.0, rel=1e-3)
+
+
 def test_the_bound_holds_for_a_plan_with_cascades(cascaded: Made) -> None:
     bound = proven_bound(cascaded.objectives, cascaded.settled)
     assert bound is not None

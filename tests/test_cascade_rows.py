@@ -196,6 +196,9 @@ def test_late_answers_of_a_cascade_are_no_good(case: Case) -> None:
     soon = replace(at_once, limit=Limit(metric="ttft", statistic="p95", at_most_ms=400.0))
     s = scored(case, shares, limits=(soon,))  # who waits for the first answer is late already
     assert s.goodput_rps.tolist() == pytest.approx([0.4 * 24, 0.6 * 24], abs=0.05)
+    pace = replace(at_once, limit=Limit(metric="tpot", statistic="p95", at_most_ms=0.5))
+    s = scored(case, shares, limits=(pace,))  # first answers come whole, second ones too slowly
+    assert s.goodput_rps.tolist() == pytest.approx([0.4 * 24, 0.6 * 24 + 0.6 * 8], abs=0.05)
     in_time = replace(at_once, limit=Limit(metric="ttft", statistic="p95", at_most_ms=1e9))
     assert scored(case, shares, limits=(in_time,)).goodput_rps.sum() == pytest.approx(32.0)
 

@@ -14,7 +14,6 @@ from questions import PROFILES, SCORES, write_question
 from planner.case import Case, make_case
 from planner.files.inputs import read_inputs
 from planner.money import (
-    answer_usd,
     exchange_rate,
     priced,
     reigns,
@@ -32,6 +31,17 @@ def scores_of(*class_names: str) -> Scores:
     """Scores of three models, of which the cases here serve two; nothing but the names counts."""
     codes = np.arange(len(class_names))
     return make_scores(class_names, MODELS, codes, np.full((len(class_names), 3), 0.5))
+
+
+def test_prompts_stand_for_the_traffic_of_their_class(tmp_path: Path) -> None:
+    """Three prompts of a class share its traffic, whatever the scores hold of the others."""
+    case = case_of(tmp_path, unlimited())
+    names = case.workload.class_names
+    codes = np.array([0, 0, 0, 1])
+    made = make_scores(names, MODELS, codes, np.full((4, 3), 0.5))
+    weight = priced(case, made).weight
+    assert weight[:3] == pytest.approx(np.full(3, case.workload.weights[0] / 3))
+    assert weight.sum() == pytest.approx(1.0)
 
 
 def hosted_case(folder: Path, price: float) -> Case:
@@ -65,7 +75,7 @@ def test_a_hosted_request_costs_what_the_provider_charges(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("price", "own"), [(1e-4, False), (100.0, True)])
 def test_the_cheapest_pool_of_a_model_counts(tmp_path: Path, price: float, own: bool) -> None:
     case = hosted_case(tmp_path, price)
-    found = usd_per_token(case, scores_of("easy", "hard"))
+    found = usd_per_token(case, scores_of("easy", "hard"), request_usd(case))
     pool = case.workload.pool_names.index(BIG if own else HOSTED)
     tokens = [row[pool].mean_output_tokens for row in case.workload.shapes]
     assert found[:, 1] == pytest.approx(request_usd(case)[:, pool] / tokens)
@@ -73,10 +83,10 @@ def test_the_cheapest_pool_of_a_model_counts(tmp_path: Path, price: float, own: 
 
 def test_classes_come_in_the_order_of_the_scores(tmp_path: Path) -> None:
     case = case_of(tmp_path, unlimited())
-    one, two = usd_per_token(case, scores_of("easy", "hard"))
-    assert usd_per_token(case, scores_of("hard", "easy"))[:, 1:] == pytest.approx(
-        np.array([two, one])[:, 1:]
-    )
+    one, two = usd_per_token(case, scores_of("easy", "hard"), request_usd(case))
+    assert usd_per_token(case, scores_of("hard", "easy"), request_usd(case))[
+        :, 1:
+    ] == pytest.approx(np.array([two, one])[:, 1:])
     assert (one[1:] != two[1:]).all()
 
 
@@ -85,13 +95,15 @@ def test_models_that_no_pool_serves_are_left_out(tmp_path: Path) -> None:
     grid = np.array([[0.1, 0.2, 0.3], [0.4, nan, nan], [0.5, 0.6, nan]])
     scores = make_scores(("easy", "hard"), MODELS, np.array([0, 1, 1]), grid, signals={"s": grid})
     case = case_of(tmp_path, unlimited())
-    assert np.isnan(usd_per_token(case, scores)[:, 0]).all()
+    assert np.isnan(usd_per_token(case, scores, request_usd(case))[:, 0]).all()
     found = priced(case, scores)
     assert found.left_out == ("llama-3.1-405b",)
     assert found.left_out_score[:, 0].tolist() == [0.1, 0.5]
     assert found.scores.model_names == MODELS[1:]
     assert found.scores.prompt_ids == ("p000000", "p000002")  # the other one says nothing here
-    assert found.usd_per_token == pytest.approx(usd_per_token(case, scores)[:, 1:])
+    assert found.usd_per_token == pytest.approx(
+        usd_per_token(case, scores, request_usd(case))[:, 1:]
+    )
     for values in (found.scores.score, found.scores.signals["s"]):
         assert np.array_equal(values, grid[[0, 2], 1:], equal_nan=True)
     assert found.scores.n_samples.tolist() == [[1, 1], [1, 0]]
@@ -102,8 +114,12 @@ def test_a_class_that_may_not_use_a_model_weighs_it_at_its_other_price(tmp_path:
     question["classes"][0]["not_pools"] = [BIG]
     case = case_of(tmp_path, question)
     assert np.isnan(request_usd(case)[0, 0])
-    assert np.isnan(answer_usd(case, scores_of("easy", "hard"))[0, 1])
-    found = usd_per_token(case, scores_of("easy", "hard", "unheard-of"))
+    scores = scores_of("easy", "hard")
+    found = priced(case, scores).answer_usd
+    large, small = (request_usd(case)[:, case.workload.pool_names.index(p)] for p in (BIG, SMALL))
+    assert np.isnan(found[0, 0]) and found[1, 0] == large[1]
+    assert found[:, 1].tolist() == small.tolist()
+    found = usd_per_token(case, scores_of("easy", "hard", "unheard-of"), request_usd(case))
     assert found[0, 1] == found[1, 1] > 0
     assert np.isnan(found[2]).all()
 

@@ -43,8 +43,12 @@ def eval_(
         price,
         lambda k: crossfit if k == 0 else cross_fit(scores, seed + k, with_inference=False),
         seed,
+        priced.weight,
     )
-    found = evaluate(scores, crossfit, gate, usd, others=priced.left_out_score, seed=seed)
+    found = evaluate(
+        scores, crossfit, gate, usd,
+        others=priced.left_out_score, weight=priced.weight, seed=seed,
+    )  # fmt: skip
     fresh = router is not None and router.provenance.data_sha256 == data_sha256(scores)
     judged = Judged(
         found,

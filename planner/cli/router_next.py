@@ -29,7 +29,6 @@ def next_(
     Example: rb router next plans/mine --n 200
     """
     from planner.files.write import canonical_json
-    from planner.money import answer_usd
     from planner.quality.shrink import shrunk_means
     from planner.report.console import make_console
     from planner.report.router_next import advice_data, advise, render_advice, shares_by_model
@@ -39,7 +38,7 @@ def next_(
     advice = advise(
         scores,
         shrunk_means(scores),
-        answer_usd(scored.case, scores),
+        scored.priced.answer_usd,
         _traffic(scored),
         None if plan is None else shares_by_model(plan, scored.inputs, scores),
         rate_of(usd_per_point, plan),

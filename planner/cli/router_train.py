@@ -36,7 +36,13 @@ def train(
     crossfit = cross_fit(scores, seed)
     settings = scored.inputs.question.router
     router = train_router(
-        scores, usd, seed, rules_of(settings), crossfit, per_prompt=settings.per_prompt == "auto"
+        scores,
+        usd,
+        seed,
+        rules_of(settings),
+        crossfit,
+        per_prompt=settings.per_prompt == "auto",
+        weight=scored.priced.weight,
     )
     path = write_router(folder, router)
     trained = trained_of(router, scores, crossfit, scored.priced.left_out, path.stat().st_size)

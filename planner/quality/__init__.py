@@ -1,1 +1,1 @@
-"""What each model is worth on each class, and how long it answers. Today: class means (§4)."""
+"""What each model is worth on each class and prompt, and how long it answers: numpy alone."""

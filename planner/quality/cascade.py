@@ -155,8 +155,14 @@ def proven_cascades(
 
 
 def signals_of(scores: Scores) -> dict[str, FloatArray]:
-    """Returns what may say that an answer is bad, (N, M) by name; larger means: trust it."""
-    return {**scores.signals, LENGTH: -scores.output_tokens}
+    """Returns what may say that an answer is bad, (N, M) by name; larger means: trust it.
+
+    NaN where a model answered a prompt several times. What is known there are means, of which a
+    signal tells more of a score than those of one answer do; and how far answers agree costs them
+    all, of which one alone would be paid here.
+    """
+    signals = {**scores.signals, LENGTH: -scores.output_tokens}
+    return {name: np.where(scores.n_samples > 1, np.nan, v) for name, v in signals.items()}
 
 
 # ---- What is tried -------------------------------------------------------------------------------

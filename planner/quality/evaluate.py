@@ -129,6 +129,7 @@ def evaluate(
     usd_per_token: FloatArray,
     *,
     others: FloatArray | None = None,
+    weight: FloatArray | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Returns what a router is worth on the prompts that it was cross-fitted on.
@@ -139,11 +140,13 @@ def evaluate(
         gate: the verdict on per-prompt terms.
         usd_per_token: (C, M) price of an output token.
         others: (N, K) scores of models outside the fleet on the same prompts; NaN not scored.
+        weight: (N,) share of the traffic that each prompt stands for; by default all the same.
         seed: of resampling and draws.
     """
     price = usd_per_token[scores.class_code]
     cost_hat = price * crossfit.output_tokens
-    outcome = filled(scores.score, price * scores.output_tokens, crossfit.class_quality, cost_hat)
+    cost = price * scores.output_tokens
+    outcome = filled(scores.score, cost, crossfit.class_quality, cost_hat, weight)
     resamples = resamples_of(scores.group, N_RESAMPLES, seed)
     yardstick = yardstick_of(outcome, resamples, crossfit.fold)
     case = _Case(scores, crossfit, usd_per_token, cost_hat, yardstick)

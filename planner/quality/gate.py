@@ -47,7 +47,11 @@ MIN_PROMPTS = 1000  # distinct ones; below this no interval opens the gate
 
 
 def run_gate(
-    scores: Scores, price: FloatArray, dealt: Callable[[int], CrossFit], seed: int = 0
+    scores: Scores,
+    price: FloatArray,
+    dealt: Callable[[int], CrossFit],
+    seed: int = 0,
+    weight: FloatArray | None = None,
 ) -> GateResult:
     """Returns whether per-prompt terms gain over class means at equal predicted costs.
 
@@ -57,6 +61,7 @@ def run_gate(
         dealt: estimates of each prompt by what never saw it, for the k-th way of dealing the
             prompts to folds, k = 0, 1, ...; only the first is asked for where it shows no gain.
         seed: of the bootstrap.
+        weight: (N,) share of the traffic that each prompt stands for; by default all the same.
     """
     n_prompts = int(np.unique(scores.group).size)
     resamples = resamples_of(scores.group, N_RESAMPLES, seed)
@@ -66,21 +71,26 @@ def run_gate(
     n_labels = np.bincount(scores.class_code[~np.isnan(scores.score).all(axis=1)])
     if n_labels.max(initial=0) < LABELS_FOR_TERMS:
         return _unjudged(n_prompts, f"no class has {LABELS_FOR_TERMS} scored prompts yet")
-    gains = [_gain(first, scores, price, resamples)]
+    gains = [_gain(first, scores, price, resamples, weight)]
     if interval_of(gains[0][0]).low > 0.0:
-        gains += [_gain(dealt(k), scores, price, resamples) for k in range(1, N_DEALINGS)]
+        others = (dealt(k) for k in range(1, N_DEALINGS))
+        gains += [_gain(each, scores, price, resamples, weight) for each in others]
     gain, gap_gain = np.mean(gains, axis=0)
     return judge(interval_of(100.0 * gain), interval_of(gap_gain), n_prompts)
 
 
 def _gain(
-    crossfit: CrossFit, scores: Scores, price: FloatArray, resamples: Resamples
+    crossfit: CrossFit,
+    scores: Scores,
+    price: FloatArray,
+    resamples: Resamples,
+    weight: FloatArray | None,
 ) -> tuple[FloatArray, FloatArray]:
     """Returns the gain of per-prompt terms, (1 + B,), as mean score and as a share of the gap."""
     assert crossfit.prompt_quality is not None  # there are texts
     cost_hat = price * crossfit.output_tokens
     cost = price * scores.output_tokens
-    outcome = filled(scores.score, cost, crossfit.class_quality, cost_hat)
+    outcome = filled(scores.score, cost, crossfit.class_quality, cost_hat, weight)
     yardstick = yardstick_of(outcome, resamples, crossfit.fold)
     gain = paired_gain(crossfit.prompt_quality, crossfit.class_quality, cost_hat, yardstick)
     return gain, as_gap(gain, yardstick)

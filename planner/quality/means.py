@@ -1,4 +1,4 @@
-"""Class means: the quality and the lengths that a router which knows only the class can reach (§4).
+"""Class means: the quality and the lengths that a router which knows only the class can reach.
 
 Routing on a prompt's own recorded score would be planning on luck of one sample; so scores of
 single prompts become class means, shrunk and compared fairly, before anything is decided. A model
@@ -8,6 +8,7 @@ router may fall back on a guess, but a plan would rent machines for it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +43,17 @@ class ClassModel:
     origin: Origin
 
 
-def class_models(files: QuestionFiles, nodes: Nodes = PLANNED) -> dict[tuple[str, str], ClassModel]:
-    """Returns, by (class name, model name), the mean score and the token counts."""
+def class_models(
+    files: QuestionFiles, nodes: Nodes = PLANNED, model_names: Collection[str] | None = None
+) -> dict[tuple[str, str], ClassModel]:
+    """Returns, by (class name, model name), the mean score and the token counts.
+
+    Args:
+        files: the question and the tables that it names.
+        nodes: how finely the distributions of lengths are cut.
+        model_names: of these alone; None: of all that were scored. Their scores are compared with
+            those of all models either way.
+    """
     found: dict[tuple[str, str], ClassModel] = {}
     scores = scores_of(files)
     means = None if scores is None else shrunk_means(scores)
@@ -53,14 +63,15 @@ def class_models(files: QuestionFiles, nodes: Nodes = PLANNED) -> dict[tuple[str
             if row.class_name == cls.name:
                 found[cls.name, row.model_name] = _from_row(row, files, cls, recorded, nodes)
         if files.prompts is not None and means is not None and cls.name in files.prompts.classes:
-            found.update(_from_prompts(files.prompts, means, files, cls, recorded, nodes))
+            made = _from_prompts(files.prompts, means, files, cls, recorded, nodes, model_names)
+            found.update(made)
     return found
 
 
 def oracle_quality(files: QuestionFiles, class_name: str, model_names: set[str]) -> float | None:
     """Returns the mean of each prompt's best recorded score among models: a marked reference only.
 
-    It is mostly luck of one sample (§4): no router can reach it, and no plan is built on it.
+    It is mostly luck of one sample: no router can reach it, and no plan is built on it.
     """
     table = files.prompts
     if table is None or class_name not in table.classes:
@@ -127,11 +138,14 @@ def _from_prompts(
     cls: RequestClass,
     recorded: FloatArray | None,
     nodes: Nodes,
+    model_names: Collection[str] | None,
 ) -> dict[tuple[str, str], ClassModel]:
     c = table.classes.index(cls.name)
     in_class = table.class_code == c
     found = {}
     for code, model_name in enumerate(table.model_names):
+        if model_names is not None and model_name not in model_names:
+            continue
         rows = in_class & (table.model_code == code)
         if not rows.any():
             continue

@@ -114,6 +114,7 @@ def train_router(
     crossfit: CrossFit | None = None,
     *,
     per_prompt: bool = True,
+    weight: FloatArray | None = None,
 ) -> Router:
     """Returns a router that has learned from all scores.
 
@@ -124,6 +125,7 @@ def train_router(
         rules: by which requests say their class.
         crossfit: cross_fit(scores, seed), where it has been made already.
         per_prompt: whether per-prompt terms may be used if they pass the gate.
+        weight: (N,) share of the traffic that each prompt stands for, to the gate.
     """
     known = cross_fit(scores, seed) if crossfit is None else crossfit
     price = usd_per_token[scores.class_code]
@@ -131,7 +133,7 @@ def train_router(
     def dealt(k: int) -> CrossFit:
         return known if k == 0 else cross_fit(scores, seed + k, with_inference=False)
 
-    gate = run_gate(scores, price, dealt, seed)
+    gate = run_gate(scores, price, dealt, seed, weight)
     n_labels = _n_labels(scores)
     trust = _most_trust(n_labels)
     features = None if scores.text is None else surface(scores.text)

@@ -87,6 +87,7 @@ def _head(judged: Judged) -> str:
 
 def _notes(judged: Judged) -> Iterator[RenderableType]:
     found = judged.evaluation
+    yield bullet("prompts of a class count together as much as its share of the traffic")
     doubled = found.n_prompts - found.n_distinct
     if doubled:
         yield bullet(f"{count(doubled, 'prompt')} repeat another one and stay on its side")

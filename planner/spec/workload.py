@@ -17,7 +17,7 @@ What a cascade's users see. The first answer is held back until it is known to b
 is delivered at once, or thrown away and the second one streamed. So with T1, T2 of the two stages
     e2e     T1_e2e, or T1_e2e + T2_e2e for the share e
     ttft    T1_e2e, or T1_e2e + T2_ttft for the share e
-    tpot    that of the stage that answers
+    tpot    0, or T2_tpot for the share e: a first answer comes whole
 Means add up. For P(T1 + T2 > t) there is the union bound P(T1 > a t) + P(T2 > (1 - a) t) with a
 fixed a, whatever the two have to do with each other: linear in the shares of both stages. A long
 answer is as likely trusted as a short one, unless the signal is its length: then all requests are
@@ -108,7 +108,7 @@ class Cascade:
         """Returns the terms whose sum is the mean, or the exceedance, of a metric."""
         e, first, second = self.escalated_ratio, self.first_row, self.second_row
         if metric == "tpot":
-            return StagePart(first, "tpot", 1.0 - e, 1.0), StagePart(second, "tpot", e, 1.0)
+            return (StagePart(second, "tpot", e, 1.0),)
         a = self.first_time_ratio[metric]
         accepted = 0.0 if self.signal == LENGTH_SIGNAL and e > 0 else 1.0 - e
         return (

@@ -197,6 +197,14 @@ def test_models_scored_on_easier_prompts_are_mixed_as_if_on_all() -> None:
     assert max(o.gain for o in options) > max(o.gain for o in plain) + 1.0
 
 
+def test_means_of_several_answers_do_not_speak_for_one() -> None:
+    scores = draw(0)
+    first_of_chat = (np.arange(scores.n_prompts) < 900)[:, None] & np.array([True, False])
+    several = replace(scores, n_samples=np.where(first_of_chat, 5, 1))
+    assert {o.class_name for o in proven_cascades(scores, USD_PER_TOKEN)} == {"chat", "code"}
+    assert {o.class_name for o in proven_cascades(several, USD_PER_TOKEN)} == {"code"}
+
+
 def test_too_few_prompts_prove_nothing() -> None:
     assert proven_cascades(draw(8, n=99), USD_PER_TOKEN) == ()
 

@@ -66,6 +66,22 @@ def test_the_curve_runs_from_the_cheapest_to_the_best_model(world):
         assert point.mixing < point.router.value < point.oracle
 
 
+def test_prompts_count_by_the_traffic_that_they_stand_for():
+    """A class that nearly all traffic is of decides alone; the unit of the weights does not."""
+    scores, _ = made(600, with_text=False)
+    crossfit = cross_fit(scores)
+    gate = run_gate(scores, USD[scores.class_code], lambda k: crossfit)
+
+    def oracle(weight: np.ndarray | None) -> float:
+        return evaluate(scores, crossfit, gate, USD, weight=weight).curve[-1].oracle
+
+    code = scores.class_code == 0
+    alone = float(scores.score[code].max(axis=1).mean())
+    assert oracle(np.where(code, 1.0, 1e-9)) == pytest.approx(alone, abs=1e-6)
+    assert oracle(None) == pytest.approx(oracle(np.full(600, 7.0)))
+    assert oracle(None) != pytest.approx(alone, abs=1e-3)
+
+
 def test_gaps_and_gains_say_the_same(world):
     worth = world.class_means
     assert 0.0 < worth.gap.low < worth.gap.value < worth.gap.high < 1.0

@@ -105,6 +105,13 @@ def test_a_model_without_rows_in_a_class_has_no_mean_there() -> None:
     }
 
 
+def test_some_models_alone_have_the_means_that_they_have_among_all() -> None:
+    files = files_of(prompt_rows())
+    every, one = class_models(files), class_models(files, model_names={"big"})
+    assert one and {name for _, name in one} == {"big"}
+    assert all(model.score == every[key].score for key, model in one.items())
+
+
 def test_lengths_that_the_question_states_win() -> None:
     stated = {
         "input_tokens": Lengths(mean=77.0, distribution="constant"),

@@ -73,7 +73,9 @@ def test_time_to_the_first_token_waits_for_the_first_answer() -> None:
     cascade = toy(escalated_ratio=0.25).workload.cascades[0]
     terms = [(p.row, p.metric, p.weight) for p in cascade.parts("ttft")]
     assert terms == [(1, "e2e", 0.75), (1, "e2e", 0.25), (2, "ttft", 0.25)]
-    assert [(p.row, p.metric, p.weight) for p in cascade.parts("tpot")] == [
-        (1, "tpot", 0.75),
-        (2, "tpot", 0.25),
-    ]
+
+
+def test_a_first_answer_that_is_trusted_comes_whole() -> None:
+    """tpot is (e2e - ttft) / (n - 1): zero where e2e is ttft."""
+    cascade = toy(escalated_ratio=0.25).workload.cascades[0]
+    assert [(p.row, p.metric, p.weight) for p in cascade.parts("tpot")] == [(2, "tpot", 0.25)]
