@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> int:
     except SystemExit:  # `rb ... | head`: whoever reads has gone, which is no fault
         return int(ExitCode.CLEAN)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _unwritten(error)
         return _usage_or_bug(error)
     if code == INTERRUPTED:  # typer has caught the interrupt

@@ -277,3 +277,11 @@ def test_a_closed_pipe_is_no_fault():
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_told():
+    with open("/dev/full", "w") as full:
+        done = rb("schema", "question", stdout=full)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "stdout: cannot be written: No space left on device" in done.stderr
