@@ -64,7 +64,8 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 }  # fmt: skip
 _CONSTANTS = {"pi": cmath.pi, "e": cmath.e, "i": 1j, "inf": math.inf}
 _CLOSING = {"(": ")]", "[": ")]", "\\{": ("\\}",)}
-_UNIT = re.compile(r"(?<=[\d)}])\s*(?:[a-zA-Z]+\.?\s*)+(?:\^\{?[23]\}?)?\s*$")
+# Words, some with a full stop behind them; no repeat of a repeat, which `re` may try for ever.
+_UNIT = re.compile(r"(?<=[\d)}])\s*[a-zA-Z](?:[a-zA-Z\s]|(?<=[a-zA-Z])\.)*(?:\^\{?[23]\}?)?\s*$")
 
 
 @dataclass(frozen=True)

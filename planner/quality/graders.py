@@ -222,10 +222,16 @@ def _read_number(found: re.Match[str], text: str) -> _Number | None:
     if too_long or not int(under):
         return None
     value = Fraction(digits) * Fraction(10) ** exponent / int(under)
-    before = text[: found.start()].rstrip()[-1:]
-    # In 7-3 and in a range the sign belongs to no number.
-    is_minus = found["sign"] in ("-", "−") and not (before.isalnum() or before == ")")
+    is_minus = found["sign"] in ("-", "−") and not _is_between(text[: found.start()], found[0])
     return _Number(-value if is_minus else value, found["percent"] is not None)
+
+
+def _is_between(before: str, signed: str) -> bool:
+    """Returns whether a sign stands between two terms: in 7-3, x - 3, pages 1-3, not in "is -3"."""
+    left = before.rstrip()[-1:]
+    if left.isalpha() and left != before[-1:]:
+        return signed[1:2].isspace()
+    return left.isalnum() or left == ")"
 
 
 def _same_number(a: _Number | None, b: _Number | None, options: GradeOptions) -> bool:

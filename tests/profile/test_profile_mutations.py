@@ -22,6 +22,8 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 FLAGS = PoolSettings(name="mine", gpu="h100", model_name="m", engine="e", tensor_parallel=1)
 SUFFIXES = {".json", ".jsonl", ".csv", ".yaml"}
 N_MUTANTS = 360
+NO_PROFILES = {"metrics", "lm_eval", "openai_evals", "routerbench"}
+"""Folders of recorded files that hold no latencies: pages of metrics, and scores of answers."""
 SCALAR = r'"(?:[^"\\\n]|\\.)*"|-?[0-9][-+.0-9eE]*|true|false|null'
 JSON_PAIR = re.compile(rf'"(?P<key>[A-Za-z0-9_ .%()-]+)": *(?P<value>{SCALAR})(?P<end>,?)')
 YAML_PAIR = re.compile(r"^(?P<key> *[a-z0-9_]+:) +(?P<value>[^\s{\[].*)(?P<end>)$", re.MULTILINE)
@@ -37,8 +39,8 @@ def folders() -> dict[str, dict[str, str]]:
     """The texts of the result files in each folder of recorded files, and of our own."""
     found: dict[str, dict[str, str]] = {"own": {"own/points.csv": OWN}}
     for path in sorted(FIXTURES.rglob("*.*")):
-        if path.suffix in SUFFIXES and "metrics" not in path.parts:
-            name = path.relative_to(FIXTURES)
+        name = path.relative_to(FIXTURES)
+        if path.suffix in SUFFIXES and name.parts[0] not in NO_PROFILES:
             texts = found.setdefault(name.parent.as_posix(), {})
             texts[name.as_posix()] = path.read_text(encoding="utf-8")
     return found

@@ -94,6 +94,16 @@ def test_numeric(answer, reference, score):
     assert grade("numeric", answer, reference) == score
 
 
+@pytest.mark.parametrize("text", ["So x is -3", "about -3", "I get\n-3", "x = -3", "minus: -$3"])
+def test_a_minus_behind_a_word_is_a_minus(text):
+    assert (grade("numeric", text, "-3"), grade("numeric", text, "3")) == (1, 0)
+
+
+@pytest.mark.parametrize("text", ["10-3", "10 - 3", "x - 3", "x-3", "(a) -3", "pages 1-3"])
+def test_a_minus_between_two_terms_is_none(text):
+    assert (grade("numeric", text, "-3"), grade("numeric", text, "3")) == (0, 1)
+
+
 def test_a_tolerance_is_relative():
     assert grade("numeric", "1.04", "1.0001", GradeOptions(tolerance=0.05)) == 1
     assert grade("numeric", "1.06", "1.0001", GradeOptions(tolerance=0.05)) == 0

@@ -1,6 +1,7 @@
 """Equality of expressions: pairs whose truth is known, and values drawn at random."""
 
 import math
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -103,6 +104,19 @@ def test_what_is_too_deep_or_too_long_is_no_expression_or_has_a_value(text):
     assert same(text, text, T)
     assert not same(text, "17", T)
     assert not same(text, f"{text}1", T)
+
+
+@pytest.mark.parametrize("unit", ["x" * 390, "ab. " * 90, "x " * 190, "cm " * 120 + "^2 "])
+def test_what_may_be_a_unit_takes_no_longer_than_its_length(unit):
+    """A repeat of a repeat would try 2^390 ways before it gives up."""
+    started = monotonic()
+    assert not same(f"5 {unit}!", "5", T)
+    assert monotonic() - started < 1.0
+
+
+@pytest.mark.parametrize("unit", ["cm", " sq. ft.", " m^2", " miles per hour", "kg ", "m^{3}"])
+def test_a_unit_behind_a_number_is_left_out(unit):
+    assert same(f"5{unit}", "5", T)
 
 
 def test_a_long_chain_needs_little_stack():
