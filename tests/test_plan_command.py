@@ -79,6 +79,7 @@ def test_quiet_says_nothing(tmp_path: Path) -> None:
     assert (folder / "plan.json").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
     # A question whose search goes on for minutes: three models on two kinds of GPU.
     question = small(

@@ -267,6 +267,7 @@ def _mean_tokens(scores: Scores) -> _Tokens:
     n_answers = count.sum(axis=0)
     fleet = total.sum(axis=0) / np.maximum(n_answers, 1.0)
     fleet = np.where(n_answers > 0, fleet, total.sum() / max(n_answers.sum(), 1.0))
+    fleet = np.maximum(fleet, 1.0)  # of no answer at all nothing is known but that it has a token
     expected = (count @ fleet)[:, None] + _PSEUDO_COUNT * fleet
     longer = (total.sum(axis=1)[:, None] + _PSEUDO_COUNT * fleet) / expected
     by_class = (total + _PSEUDO_COUNT * longer * fleet) / (count + _PSEUDO_COUNT)

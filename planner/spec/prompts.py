@@ -30,7 +30,9 @@ class PromptLine(Spec):
     choices: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _text_or_messages(self) -> PromptLine:
+    def _told_apart(self) -> PromptLine:
+        if self.prompt_id != self.prompt_id.strip():
+            raise ValueError("prompt_id begins or ends with a blank, which scores.csv cannot keep")
         if (self.text is None) == (self.messages is None):
             raise ValueError("give either text or messages")
         return self

@@ -115,6 +115,19 @@ def test_few_labels_fall_back_and_say_what_is_missing(rb: Run, tmp_path: Path) -
     assert "math: 18 more prompts for means of its own" in ran.out
 
 
+def test_prompts_that_nothing_can_be_held_out_of(rb: Run, tmp_path: Path) -> None:
+    """One prompt alone: every fold but one is empty, and nothing else is learned."""
+    folder = fresh(tmp_path, {"chat": 1}, quality_at_least=None)
+    question = Path(folder, "question.yaml")
+    others = "- name: code\n  rate_rps: 30.0\n- name: math\n  rate_rps: 20.0\n"
+    question.write_text(question.read_text().replace(others, ""))
+    for command in ("train", "eval", "next"):
+        ran = rb("router", command, folder)
+        assert ran.code == 0, ran.err
+        assert "nan" not in ran.out.split()
+    assert "Who wins" in rb("router", "show", folder, "anything").out
+
+
 def test_class_scores_alone_cannot_train(rb: Run) -> None:
     from hand_plan import ROOT
 

@@ -82,6 +82,7 @@ def whole(llamacpp_url, tmp_path_factory, short_levels):
     return folder, json.loads(done.out), done.err
 
 
+@pytest.mark.slow
 def test_the_whole_plan_runs(whole):
     folder, data, _ = whole
     closed = [x["level"]["step"] for x in data["levels"] if x["level"]["step"]["mode"] == "closed"]
@@ -92,12 +93,14 @@ def test_the_whole_plan_runs(whole):
     assert len(points) == len(data["levels"])
 
 
+@pytest.mark.slow
 def test_the_engine_was_recognised(whole):
     _, data, talk = whole
     assert data["pool"]["engine"] == "llama.cpp"
     assert "engine llama.cpp" in talk
 
 
+@pytest.mark.slow
 def test_lengths_are_as_asked(whole):
     for entry in whole[1]["levels"]:
         step, point = entry["level"]["step"], entry["point"]
@@ -106,6 +109,7 @@ def test_lengths_are_as_asked(whole):
         assert point["n_failed"] == 0
 
 
+@pytest.mark.slow
 def test_the_profile_can_be_fitted(whole):
     faults = []
     found = read_profiles(whole[0], faults, facts_needed=False)

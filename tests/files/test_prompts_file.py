@@ -99,6 +99,7 @@ def test_the_hash_is_that_of_the_content(lines):
         ('{"prompt_id": "p2", "text": "x", "messages": []}', "line 2: give either text or mess"),
         ('{"prompt_id": "p1", "text": "x"}', "line 2.prompt_id: prompt given twice, first at li"),
         ('{"prompt_id": "", "text": "x"}', "line 2.prompt_id: must not be empty"),
+        ('{"prompt_id": " p2", "text": "x"}', "line 2: prompt_id begins or ends with a blank"),
         ('{"prompt_id": "p2", "txt": "x"}', "line 2.txt: unknown key, got 'x'"),
         ('{"prompt_id": "p2", "text": "x", "reference": NaN}', "line 2.reference"),
         (
