@@ -298,6 +298,7 @@ def test_a_box_that_was_enumerated_is_enumerated_again(
         assert (now.cost_usd_per_h, now.violation) == (own.cost_usd_per_h, own.violation)
 
 
+@pytest.mark.slow
 def test_another_search_begins_with_the_front_of_the_one_before(
     limited: Objectives, slower: Objectives
 ) -> None:

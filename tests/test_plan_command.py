@@ -54,6 +54,7 @@ def test_json_is_the_file_and_check_and_diff_accept_it(tmp_path: Path) -> None:
     assert rb("diff", str(folder), str(folder), "--exit-code").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_plan_that_simulation_contradicts_is_found_wanting(tmp_path: Path) -> None:
     """Bursts that the formula does not see, and no second deployment to turn to (§9)."""
     bursts = {"process": "square", "low_rps": 0.0, "high_rps": 30.0, "period_s": 120.0}

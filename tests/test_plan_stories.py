@@ -48,6 +48,7 @@ def test_doubling_every_price_doubles_cost_and_moves_nothing(base: Plan, tmp_pat
     assert doubled.routing == base.routing
 
 
+@pytest.mark.slow
 def test_doubling_prices_and_budget_together_moves_nothing(tmp_path: Path) -> None:
     one = answer(tmp_path / "1", small(budget_usd_per_h=24.0, choose="best_quality"))
     two = answer(
@@ -64,6 +65,7 @@ def test_adding_a_pool_never_raises_cost(base: Plan, tmp_path: Path) -> None:
     assert more.predicted.cost_usd_per_h <= base.predicted.cost_usd_per_h
 
 
+@pytest.mark.slow
 def test_tightening_a_limit_never_lowers_cost(tmp_path: Path) -> None:
     costs = []
     for at_most_ms in (30_000, 15_000, 8_000, 6_000):
@@ -73,6 +75,7 @@ def test_tightening_a_limit_never_lowers_cost(tmp_path: Path) -> None:
     assert costs == sorted(costs)
 
 
+@pytest.mark.slow
 def test_raising_the_floor_never_lowers_cost(tmp_path: Path) -> None:
     floors = (0.66, 0.72, 0.78, 0.80)
     costs = [
@@ -112,6 +115,7 @@ def test_a_fixed_deployment_is_routed_as_it_stands(tmp_path: Path) -> None:
     assert replicas(plan) == {"llama-3.1-8b-h100": 2, "llama-3.1-70b-h100-tp4": 1}
 
 
+@pytest.mark.slow
 def test_the_rate_factor_grows_with_the_stock(tmp_path: Path) -> None:
     carried = []
     for stock in (4, 8):
@@ -142,6 +146,7 @@ def test_the_rate_factor_of_a_fixed_deployment_is_what_it_can_carry(tmp_path: Pa
                 answer(tmp_path / "more", question)
 
 
+@pytest.mark.slow
 def test_money_buys_quality_or_speed(tmp_path: Path) -> None:
     cheapest = answer(tmp_path / "c", small())
     best = answer(tmp_path / "q", small(choose="best_quality"))

@@ -27,7 +27,7 @@ COMMANDS = [[str(command.name)] for command in app.registered_commands] + [
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("plans/a100", "profiles"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    write_router_folder(tmp_path / "plans" / "support", signals=False)
+    write_router_folder(tmp_path / "plans" / "support", signals=False, stock={"h100-sxm-80g": 16})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     return tmp_path

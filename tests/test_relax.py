@@ -81,6 +81,7 @@ def test_the_command_exits_1_and_writes_nothing(
     assert not (folder / "plan.json").exists()
 
 
+@pytest.mark.slow
 def test_what_a_tenth_more_budget_buys_is_true(tmp_path: Path) -> None:
     def best(budget: float) -> Plan:
         question = small(budget_usd_per_h=budget, choose="best_quality")

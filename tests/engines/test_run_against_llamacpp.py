@@ -161,6 +161,7 @@ def test_the_key_is_taken_from_the_environment_and_written_nowhere(llamacpp_url,
     assert SECRET not in written + done.out + done.err
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(llamacpp_url, tmp_path):
     given = ("--loads", "1,8", "--time-budget", "10m")
     path = tmp_path / "tiny-cpu" / "points.csv"

@@ -61,6 +61,7 @@ def job(url: str, **settings: object) -> Job:
     return Job(Endpoint(url, "fake"), Lengths.fixed(30, 10), session)
 
 
+@pytest.mark.slow
 def test_every_level_is_saved_before_the_next_begins(tmp_path):
     saved, follower = [], Follower()
     with server(tmp_path, ttft_s=0.002, tpot_s=0.0005) as (_, url):
@@ -89,6 +90,7 @@ def test_kept_levels_are_not_measured_again(tmp_path):
     assert [s.load for s in follower.steps] == [2]
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_is_told_and_what_was_measured_stays(tmp_path):
     saved = []
     with server(tmp_path, ttft_s=0.002) as (process, url):
