@@ -32,7 +32,7 @@ The program
 Offers of one GPU are convex (cheapest first), so y needs no integers. Limits over all traffic are
 linear as well, because a tier fixes the figure.
 
-Two readings of F (MATH: operating tiers):
+Two readings of F:
   conservative   the largest figure up to rho_ak. With one tier per pool a solution is a plan: the
                  replicas of a pool share its load evenly and none passes rho_ak. With tiers mixed
                  within a pool it is only a seed, since an even split has one load.

@@ -15,8 +15,8 @@ Notation
 A limit asks for   sum_e t_e F_e(load of the pool) x_j  <=  b_l sum_e t_e h_j x_j,
 the statistic over the served requests that it covers. The figures of the two stages of a cascade
 are the terms of its latency (Cascade.parts): they add up, and count its requests once. F is the
-running maximum of the table over the load, so that F(r) holds for every load up to r (MATH:
-conservative).
+running maximum of the table over the load, so that F(r) holds for every load up to r: it is
+conservative.
 """
 
 from __future__ import annotations
