@@ -8,6 +8,8 @@ Notation (class c, pool p, metric m, a run at f times the traffic)
 Program
     ratio(rho_p f) = max(1, r over the limits on c and m)
     limit on a percentile    r = t / t',  S(t') = e     so that S stretched by r misses t as often
+                             where few exceed t, the time that some do exceed takes its place:
+                             a run without late requests says nothing about how late some would be
     limit on the mean        r = M / M'
     no limit                 r = simulated p95 / p95 by the table
 
@@ -36,6 +38,9 @@ from planner.spec.workload import Cascade
 
 FEWEST_REQUESTS = 400
 """Of one class on one pool, for a statistic to teach anything: 20 beyond a p95."""
+
+FEWEST_BEYOND = 20
+"""Simulated latencies above a time, for their share to be known at all."""
 
 LEAST_RATIO = 1.005
 NO_LIMIT_MS = 1e12
@@ -169,10 +174,10 @@ def _ratio(
     metric, tail = limit.metric, limit.tail_ratio
     if tail is None:
         return float(simulated_ms.mean()) / float(table.mean_at(metric, load)[row])
-    at_ms = limit.at_most_ms
+    n, at_ms = simulated_ms.size, limit.at_most_ms
     if at_ms == NO_LIMIT_MS:
         at_ms = float(np.quantile(simulated_ms, 1.0 - tail))
-    n = simulated_ms.size
+    at_ms = min(at_ms, float(np.partition(simulated_ms, n - 1 - FEWEST_BEYOND)[-1 - FEWEST_BEYOND]))
     exceeded = float(np.clip(np.mean(simulated_ms > at_ms), 1.0 / n, 1.0 - 1.0 / n))
     survival = table.survival_at(metric, load)[row]
     return at_ms / float(quantile_ms(table.times_ms[metric], survival, exceeded))

@@ -16,7 +16,7 @@ from planner.simulate.records import Outcome, Records
 from planner.spec.base import Metric
 from planner.spec.plan import Learned
 from planner.spec.question import Limit
-from planner.spec.table import PoolTable, survival_at_time
+from planner.spec.table import PoolTable, quantile_ms, survival_at_time
 from planner.spec.workload import ScopedLimit
 
 BIG, SMALL = 0, 1  # pools: 70b, 8b
@@ -278,3 +278,22 @@ def test_an_answer_of_one_token_teaches_nothing_about_tpot(
 ) -> None:
     learned = taught(case, tables, Lesson(1.0, (runs(late(0.3, EASY_MS)),)))
     assert {e.metric for e in learned} == {"ttft", "e2e"}
+
+
+def test_a_limit_that_nothing_exceeds_teaches_nothing(case, tables):
+    """Latencies that are the table's own, all below the limit: the pool is as fast as said."""
+    table, load = tables[BIG], float(tables[BIG].loads[1])
+    survival = table.survival_at("e2e", load)[EASY]
+    n = 2000
+    own_ms = np.array(
+        [
+            float(quantile_ms(table.times_ms["e2e"], survival, (i + 0.5) / n))
+            for i in range(n)
+        ]
+    )  # fmt: skip
+    assert own_ms.max() < EASY_MS
+    learned = learn(case, tables, at_grid(tables, 1), [Lesson(1.0, (runs(own_ms / 1000.0),))])
+    assert [e for e in learned if e.metric == "e2e"] == []
+    slower = learn(case, tables, at_grid(tables, 1), [Lesson(1.0, (runs(own_ms / 800.0),))])
+    of_class = [e for e in slower if e.metric == "e2e" and e.class_name == "easy"]
+    assert of_class[0].slower_ratio[0] == pytest.approx(1.25, rel=0.01)
