@@ -354,14 +354,18 @@ def _estimate(
 ) -> tuple[float, float, float]:
     """Returns the mean by traffic of values of prompts (N,), and its 95 % interval.
 
-    To its variance comes that of what all prompts of a class have in common.
+    Copies of a prompt vary together. To the variance comes that of what all prompts of a class have
+    in common.
     """
     mean = float(setting.weight @ value)
     for c in np.unique(setting.true_class).tolist():
         mine = setting.true_class == c
         n, traffic = int(mine.sum()), float(setting.weight[mine].sum())
+        copies = np.unique(setting.scores.group[mine], return_inverse=True)[1]
+        off = np.bincount(copies, value[mine] - value[mine].mean())
+        seen = float(off @ off) / n * off.size / max(off.size - 1, 1)
         # A prompt more might have been anywhere: equal scores of a few prompts are not certain.
-        spread = max(float(value[mine].var(ddof=1)) if n > 1 else 0.0, WIDEST_VARIANCE / n)
+        spread = max(seen, WIDEST_VARIANCE / n)
         variance += traffic**2 * spread / n
     width = TWO_SIDED * float(np.sqrt(variance))
     return mean, mean - width, mean + width

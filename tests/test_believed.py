@@ -10,7 +10,15 @@ import pytest
 from questions import PROFILES, inputs_of, small
 from router_folder import MODELS, QUALITY, RATES_RPS, write_router_folder
 
-from planner.believed import _Foretold, _held_out, _per_prompt, _setting, quality_basis, remarks
+from planner.believed import (
+    _estimate,
+    _Foretold,
+    _held_out,
+    _per_prompt,
+    _setting,
+    quality_basis,
+    remarks,
+)
 from planner.case import make_case
 from planner.files.inputs import read_inputs
 from planner.objectives import Objectives, make_objectives
@@ -192,6 +200,24 @@ def test_what_is_taken_for_a_class_is_routed_by_what_it_truly_is(base: Planned):
     )
     assert np.abs(found - wanted).mean() < 0.01
     assert wanted.std(axis=0).max() > 0.2
+
+
+def test_copies_of_prompts_tell_nothing_more(base: Planned):
+    """Every prompt twice: the same mean, and an interval as wide as with each of them once."""
+    setting = _setting(
+        base.inputs.files, base.objectives, base.settled, scores_of(base.inputs.files)
+    )
+    scores = setting.scores
+    value = np.nanmean(scores.score, axis=1)
+    twice = np.repeat(np.arange(value.size), 2)
+    doubled = replace(
+        setting,
+        scores=scores.take(twice),
+        true_class=setting.true_class[twice],
+        weight=setting.weight[twice] / 2,
+    )
+    once, both = _estimate(setting, value), _estimate(doubled, value[twice])
+    assert both == pytest.approx(once)
 
 
 def test_a_few_prompts_of_equal_scores_are_not_certain(base: Planned):
