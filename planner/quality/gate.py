@@ -67,7 +67,7 @@ def run_gate(
     resamples = resamples_of(scores.group, N_RESAMPLES, seed)
     first = dealt(0)
     if first.prompt_quality is None:
-        return _unjudged(n_prompts, "there are no texts to learn per-prompt terms from")
+        return _unjudged(n_prompts, "there are no texts to learn from")
     n_labels = np.bincount(scores.class_code[~np.isnan(scores.score).all(axis=1)])
     if n_labels.max(initial=0) < LABELS_FOR_TERMS:
         return _unjudged(n_prompts, f"no class has {LABELS_FOR_TERMS} scored prompts yet")
