@@ -102,9 +102,8 @@ def serve(prompts: Prompts, order: IntArray, prices: FloatArray, caps: FloatArra
     return 100.0 * float(prompts.score[order, chosen].mean()), work
 
 
-def lines(data: DataSet, share: float) -> Iterator[str]:
+def lines(data: DataSet, planned: Prompts, met: Prompts, share: float) -> Iterator[str]:
     """Yields the line of every way to keep prices."""
-    planned, met = halves(data)
     caps = share * planned.realised.mean(axis=0)
     caps[np.argmin(data.unit_cost)] = np.inf
     n = len(planned.quality)
@@ -137,8 +136,9 @@ def main() -> None:
     print(f"{'data':20}  cap  {'prices follow':28}   load  in any 1,000  quality")
     for each in data_sets(data):
         if each.has_lengths:
+            planned, met = halves(each)
             for share in SHARES:
-                for line in lines(each, share):
+                for line in lines(each, planned, met, share):
                     print(line, flush=True)
 
 

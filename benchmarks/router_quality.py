@@ -256,10 +256,10 @@ def calibration(held: HeldOut) -> Iterator[Row]:
     yield Row("ECE, class means", name, figure, "<= .01" if enough else "", is_met)
     if held.scores.text is None or held.data.tested is not None:
         return
-    terms = cross_fit(data_scores := held.data.scores).prompt_quality
+    terms = cross_fit(held.data.scores, with_inference=False).prompt_quality
     if terms is None:
         return
-    found = calibration_of(terms, data_scores.score)
+    found = calibration_of(terms, held.data.scores.score)
     figure = f"{found.ece:.4f} (luck alone {found.ece_by_luck:.4f})"
     is_met = found.ece <= 0.04 if enough else None
     yield Row("ECE, per-prompt terms", name, figure, "<= .04" if enough else "", is_met)
@@ -321,12 +321,13 @@ def earned(data: DataSet) -> Iterator[Row]:
     scores = data.scores
     if scores.text is not None:
         price = data.usd_per_token[scores.class_code]
-        gate = run_gate(scores, price, partial(cross_fit, scores))
+        dealt = partial(cross_fit, scores, with_inference=False)
+        gate = run_gate(scores, price, dealt)
         gap = Interval(gate.gap_gain, gate.gap_gain_low, gate.gap_gain_high)
         is_met = gate.passed or None
         yield Row("stretch: per-prompt terms, gap", data.name, shown(gap, 4), "low > 0", is_met)
         outcome = Outcome(scores.score, data.cost, np.ones(scores.n_prompts))
-        cost_hat = price * cross_fit(scores).output_tokens
+        cost_hat = price * dealt().output_tokens
         for split in class_splits(scores, surface(scores.text), cost_hat, outcome):
             if split.worthwhile:
                 figure = f"{split.class_name} by {split.feature}: {shown(split.gain, 2)} points"

@@ -106,7 +106,7 @@ def one_load(n_requests: int, rate_rps: float, n_pools: int, balance: str) -> fl
 
 def try_the_demo() -> None:
     """Prints what 30 minutes of the demo's schedule take on 20 replicas, the parts and together."""
-    scene = scene_of(read_inputs(DEMO))
+    scene = scene_of(read_inputs(DEMO), cascades=())
     names = scene.workload.pool_names
     columns = [names.index(name) for name in DEMO_POOLS]
     pools = tuple(
@@ -116,7 +116,7 @@ def try_the_demo() -> None:
     half_each = dict.fromkeys(DEMO_POOLS, 1 / len(DEMO_POOLS))
     classes = scene.workload.class_names
     setup = Cluster.of(pools, dict.fromkeys(classes, half_each))
-    factor = DEMO_RPS / float(scene.workload.mean_rate_rps.sum())
+    factor = DEMO_RPS / scene.mean_rps
     start = time.process_time()
     asked = make_demand(scene.files, scene.workload, duration_s=DEMO_S, seed=0, rate_factor=factor)
     asked = Demand(

@@ -232,8 +232,7 @@ def _goodput(
             late = np.ones(workload.n_rows)
             if table.has_latency:
                 late = _late(workload, tables, loads, flow, scoped.limit, p)
-            in_scope = [scoped.class_name in (None, n) for n in workload.class_names]
-            hit = np.array(in_scope)[workload.row_class]
+            hit = workload.in_scope(scoped)
             missed = np.where(hit, np.maximum(missed, np.nan_to_num(late)), missed)
         goodput[p] = float(answered[:, p] @ (1.0 - missed))
     return goodput
@@ -307,9 +306,7 @@ def _misrouted(
         if tables[p].has_latency:
             continue
         for scoped in workload.limits:
-            in_scope = [scoped.class_name in (None, name) for name in workload.class_names]
-            covered = np.array(in_scope)[workload.row_class]
-            if shares[covered, p].any():
+            if shares[workload.in_scope(scoped), p].any():
                 yield f"{pool} carries what {scoped.label} limits, and its latency is not measured"
 
 

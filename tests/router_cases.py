@@ -1,7 +1,7 @@
 """Scores made from a known truth, and routers trained on them.
 
-sum    800 prompts: the small model gets long sums wrong, the big one any, so prompts differ
-talk   400 prompts: both models do alike on all of them
+sum    400 prompts: the small model gets long sums wrong, the big one any, so prompts differ
+talk   300 prompts: both models do alike on all of them
 some   100 prompts: enough for means, too few for per-prompt terms
 rare    10 prompts: too few for anything
 """

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from planner.steady import Interval, batches, drift_ratio, interval, settled_from
+from planner.steady import Interval, batches, drift_ratio, interval, settled_from, student_t
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -35,6 +35,11 @@ def test_mser_against_trying_every_cut(values):
 def test_noise_without_a_start_is_kept_for_the_most_part():
     cuts = [settled_from(np.random.default_rng(k).normal(1.0, 0.1, 500)) for k in range(50)]
     assert np.median(cuts) <= 50
+
+
+@pytest.mark.parametrize("n_freedom", [1, 2, 5, 10, 11, 12, 19, 49, 1000])
+def test_student_t(n_freedom):
+    assert student_t(n_freedom) == pytest.approx(stats.t.ppf(0.975, n_freedom), abs=2e-4)
 
 
 def test_an_interval_is_that_of_students_t():

@@ -53,6 +53,7 @@ class Read(NamedTuple):
 
     prompts: tuple[PromptLine, ...]
     fleet: Mapping[str, Sequence[ChatClient]]
+    usd_per_million_output: Mapping[str, float]  # by model; of the judge by its own name
     only: frozenset[tuple[str, str]] | None  # prompts and models; None: every prompt of every model
     judge: Sequence[ChatClient]
     rubric: str
@@ -74,7 +75,7 @@ def read(asked: Asked) -> Read:
     only = _only(asked, faults)
     prompts = _prompts(asked, only, faults)
     servers = _servers(asked, faults)
-    fleet = _fleet(asked, servers, faults)
+    fleet, prices = _fleet(asked, servers, faults)
     if only is not None and servers:
         fleet = _named(asked, only, fleet, faults)
     judge: Sequence[ChatClient] = ()
@@ -88,9 +89,12 @@ def read(asked: Asked) -> Read:
     there = read_scores_folder(asked.folder, classes, faults)
     if faults:
         raise InputError(faults)
+    if asked.models and not asked.regrade:  # else all that is there is graded again
+        found = [answer for answer in found if answer.model_name in fleet]
     answers, n_stale = kept_answers(found, prompts)
     return Read(
-        *(prompts, fleet, only, judge, rubric, labels, answers, n_stale, tuple(verdicts), there)
+        *(prompts, fleet, prices, only, judge, rubric, labels, answers, n_stale),
+        *(tuple(verdicts), there),
     )
 
 
@@ -230,17 +234,21 @@ def _servers(asked: Asked, faults: list[Fault]) -> dict[str, tuple[Server, ...]]
 
 def _fleet(
     asked: Asked, servers: Mapping[str, tuple[Server, ...]], faults: list[Fault]
-) -> dict[str, list[ChatClient]]:
-    """Returns the clients of each model: those of all pools that serve it."""
+) -> tuple[dict[str, list[ChatClient]], dict[str, float]]:
+    """Returns the clients of each model, those of all its pools, and their highest price."""
     names = [name for name in servers if name in (asked.models or servers)]
     if not asked.models:
         names = [name for name in names if name != asked.judge]
     scored_as = _scored_as(names, asked, faults)
     fleet: dict[str, list[ChatClient]] = {}
+    prices = {name: usd for name, usd in asked.prices.items() if name == asked.judge}
     for name in names:
+        model_name = scored_as.get(name, name)
         clients = _clients(name, servers[name], asked.timeout_s)
-        fleet.setdefault(scored_as.get(name, name), []).extend(clients)
-    return fleet
+        fleet.setdefault(model_name, []).extend(clients)
+        if name in asked.prices:
+            prices[model_name] = max(asked.prices[name], prices.get(model_name, 0.0))
+    return fleet, prices
 
 
 def _scored_as(names: Sequence[str], asked: Asked, faults: list[Fault]) -> dict[str, str]:

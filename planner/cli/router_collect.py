@@ -62,13 +62,6 @@ def collect(
     from planner.cli.run_options import seconds
     from planner.profile.collect.session import Settings
 
-    settings = Settings(
-        n_samples=samples,
-        max_tokens=max_tokens,
-        temperature=_temperature(temperature, samples),
-        concurrency=concurrency,
-        usd_per_million_output=o.prices(usd_per_million_output),
-    )
     asked = Asked(
         folder=folder,
         prompts=prompts,
@@ -77,7 +70,7 @@ def collect(
         models=tuple(model or ()),
         limit=limit,
         only=only,
-        prices=settings.usd_per_million_output or {},
+        prices=o.prices(usd_per_million_output),
         rubric=rubric,
         judge=judge,
         labelled=labelled,
@@ -86,6 +79,13 @@ def collect(
         timeout_s=seconds(timeout),
     )
     found = read(asked)
+    settings = Settings(
+        n_samples=samples,
+        max_tokens=max_tokens,
+        temperature=_temperature(temperature, samples),
+        concurrency=concurrency,
+        usd_per_million_output=found.usd_per_million_output,
+    )
     judging = _judge(asked, found)
     _note(_remarks(asked, found, judging, settings), quiet)
     worked = None if regrade else _collect(asked, found, settings, judging, yes, quiet)
@@ -231,11 +231,7 @@ def _graded(
     from planner.profile.collect.grading import graded, judged
 
     prompts = {prompt.prompt_id: prompt for prompt in found.prompts}
-    answers = [
-        answer
-        for answer in found.answers.values()
-        if not asked.models or answer.model_name in found.fleet or asked.regrade
-    ]
+    answers = found.answers.values()
     if judge is not None:
         return judged(answers, prompts, judge.verdicts)
     assert asked.kind is not None

@@ -33,7 +33,8 @@ def eval_(
     from planner.report.console import make_console
     from planner.report.router_eval import Judged, judged_data, render_judged
 
-    priced = read_scored(folder, profiles).priced
+    scored = read_scored(folder, profiles)
+    priced, settings = scored.priced, scored.inputs.question.router
     router = router_there(folder)
     scores, usd = priced.scores, priced.usd_per_token
     crossfit = cross_fit(scores, seed)
@@ -50,10 +51,11 @@ def eval_(
         others=priced.left_out_score, weight=priced.weight, seed=seed,
     )  # fmt: skip
     fresh = router is not None and router.provenance.data_sha256 == data_sha256(scores)
+    would_ship = gate.passed and settings.per_prompt == "auto"
     judged = Judged(
         found,
         "missing" if router is None else "fits" if fresh else "stale",
-        gate.passed if router is None else router.contrast is not None,
+        would_ship if router is None else router.contrast is not None,
         priced.left_out,
     )
     if json:

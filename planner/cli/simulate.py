@@ -15,7 +15,6 @@ from planner.errors import ExitCode
 if TYPE_CHECKING:
     from planner.report.simulate import Simulation
     from planner.simulate.rehearse import Rehearsal
-    from planner.simulate.scene import Scene
     from planner.spec.inputs import Inputs
     from planner.spec.plan import Plan, Routes
 
@@ -47,6 +46,7 @@ def simulate(
     from planner.files.records import check_out
     from planner.simulate.failures import parse
     from planner.simulate.rehearse import Options, rehearse
+    from planner.simulate.scene import scene_of
 
     if out is not None:
         check_out(out)
@@ -64,9 +64,8 @@ def simulate(
     if not quiet:
         _warn(folder, inputs, plan, routes)
     with progress_bar(not quiet and not json, "simulating") as moved:
-        done = rehearse(
-            _scene(inputs, plan), plan, routes, options, lambda n, of: moved(n, of, "runs")
-        )
+        scene = scene_of(inputs, None if plan.cascades else ())
+        done = rehearse(scene, plan, routes, options, lambda n, of: moved(n, of, "runs"))
     if out is not None:
         _write(out, done)
     _tell(plan, done, json, quiet)
@@ -74,17 +73,6 @@ def simulate(
         typer.echo(f"wrote {out.as_posix()}", err=json)
     if done.simulated.missed:
         raise typer.Exit(int(ExitCode.FOUND_WANTING))
-
-
-def _scene(inputs: Inputs, plan: Plan) -> Scene:
-    """Returns where a plan is tried; its cascades are those that its question's scores prove."""
-    from planner.case import make_case
-    from planner.offered import offered
-    from planner.simulate.scene import make_scene
-
-    case = make_case(inputs)
-    cascades = offered(inputs, case) if plan.cascades else ()
-    return make_scene(inputs.files, case.models, cascades)
 
 
 def _warn(folder: Path, inputs: Inputs, plan: Plan, routes: Routes) -> None:

@@ -44,8 +44,8 @@ from planner.quality.scores import Scores
 from planner.quality.shrink import shrunk_means
 from planner.quality.simultaneous import SINGLE_Z, Means, means_of, reach
 from planner.spec.arrays import BoolArray, FloatArray, IntArray
+from planner.spec.workload import LENGTH_SIGNAL
 
-LENGTH = "length"
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75)
 """Shares of the prompts that thresholds try to escalate."""
 FEWEST_PROMPTS = 100
@@ -161,7 +161,7 @@ def signals_of(scores: Scores) -> dict[str, FloatArray]:
     signal tells more of a score than those of one answer do; and how far answers agree costs them
     all, of which one alone would be paid here.
     """
-    signals = {**scores.signals, LENGTH: -scores.output_tokens}
+    signals = {**scores.signals, LENGTH_SIGNAL: -scores.output_tokens}
     return {name: np.where(scores.n_samples > 1, np.nan, v) for name, v in signals.items()}
 
 
@@ -241,8 +241,8 @@ def _values(score: FloatArray, cost: FloatArray, tried: _Try) -> FloatArray:
     rows = tried.usable
     score, cost = _completed(score[rows], cost[rows], tried)
     mean_score, mean_cost = score.mean(axis=0), cost.mean(axis=0)
-    played = played_score(score, tried.first, tried.second, tried.escalated[rows])
-    paid = played_cost(cost, tried.first, tried.second, tried.escalated[rows])
+    played = _played_score(score, tried.first, tried.second, tried.escalated[rows])
+    paid = _played_cost(cost, tried.first, tried.second, tried.escalated[rows])
     low, high = _neighbours(mean_cost, mean_score, float(paid.mean()))
     if low == high:
         value = played - score[:, low]
@@ -258,12 +258,12 @@ def _values(score: FloatArray, cost: FloatArray, tried: _Try) -> FloatArray:
     return values
 
 
-def played_score(score: FloatArray, first: int, second: int, escalated: BoolArray) -> FloatArray:
+def _played_score(score: FloatArray, first: int, second: int, escalated: BoolArray) -> FloatArray:
     """Returns the score of a cascade on each prompt, (n,), from those of all models, (n, M)."""
     return np.where(escalated, score[:, second], score[:, first])
 
 
-def played_cost(cost: FloatArray, first: int, second: int, escalated: BoolArray) -> FloatArray:
+def _played_cost(cost: FloatArray, first: int, second: int, escalated: BoolArray) -> FloatArray:
     """Returns what a cascade costs on each prompt, (n,): the first answer is always paid."""
     return cost[:, first] + np.where(escalated, cost[:, second], 0.0)
 
@@ -335,7 +335,7 @@ def _proven(part: _Class, z: float) -> Iterator[CascadeOption]:
 def _option(scores: Scores, tried: _Try, gain: float, reaches: float) -> CascadeOption:
     """Returns a try with everything that a plan has to know of it."""
     rows, sent_on = tried.usable, tried.escalated
-    played = played_score(scores.score, tried.first, tried.second, sent_on)
+    played = _played_score(scores.score, tried.first, tried.second, sent_on)
     measured = means_of([(played, rows)], scores.group)
     quality, error = float(measured.mean[0]), SINGLE_Z * float(measured.error[0])
     return CascadeOption(

@@ -126,6 +126,8 @@ def judge(gain: Interval, gap_gain: Interval, n_prompts: int) -> GateResult:
     """Returns the verdict on a paired gain, with the reason in words."""
     if not np.isfinite(gain.value):
         return _unjudged(n_prompts, "one model is both the cheapest and the best: nothing to route")
+    if not np.isfinite(gap_gain.value):  # no gap; a router's file holds finite numbers only
+        return _unjudged(n_prompts, "mixing single models reaches all that there is to reach")
     why = (
         f"per-prompt terms change quality by {gain.value:+.2f} points at equal cost on held-out "
         f"prompts, 95 % interval {gain.low:+.2f} to {gain.high:+.2f}"

@@ -50,6 +50,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.quality.ridge import class_sums
 from planner.quality.scores import Scores
 from planner.spec.arrays import BoolArray, FloatArray, IntArray
 from planner.spec.router import ClassMeans
@@ -187,8 +188,10 @@ def _cells(scores: Scores) -> _Cells:
     """Returns number, mean and spread of the scores of each cell, by sums over its rows."""
     scored = ~np.isnan(scores.score)
     score = np.where(scored, scores.score, 0.0)
-    n_prompts = _by_class(scores, scored.astype(np.float64))
-    total, squares = _by_class(scores, score), _by_class(scores, score**2)
+    n_prompts, total, squares = (
+        class_sums(values, scores.class_code, scores.n_classes)
+        for values in (scored.astype(np.float64), score, score**2)
+    )
     raw = np.divide(total, n_prompts, out=np.full(total.shape, np.nan), where=n_prompts > 0)
     of_class = _smoothed(total.sum(axis=1, keepdims=True), n_prompts.sum(axis=1, keepdims=True))
     smoothed = (total + 2.0 * of_class) / (n_prompts + 2.0)
@@ -306,14 +309,6 @@ def _inverse(covariance: FloatArray, scored: BoolArray) -> FloatArray:
     """Returns the inverses of (C, M, M) over the models scored in each class, zero elsewhere."""
     both = scored[:, :, None] & scored[:, None, :]
     return np.where(both, np.linalg.inv(np.where(both, covariance, np.eye(scored.shape[1]))), 0.0)
-
-
-def _by_class(scores: Scores, values: FloatArray) -> FloatArray:
-    """Returns the sums over the prompts of each class, (C, M)."""
-    sums = np.zeros((scores.n_classes, scores.n_models))
-    for model in range(scores.n_models):
-        sums[:, model] = np.bincount(scores.class_code, values[:, model], scores.n_classes)
-    return sums
 
 
 def _smoothed(total: FloatArray, n: FloatArray) -> FloatArray:

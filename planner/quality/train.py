@@ -26,6 +26,7 @@ from planner.quality.contrast import adjust, class_residual, fit_contrast
 from planner.quality.features import surface
 from planner.quality.folds import fold_of
 from planner.quality.gate import LABELS_FOR_TERMS, run_gate
+from planner.quality.ridge import class_sums
 from planner.quality.router import LEAST_QUALITY, MOST_QUALITY, believed
 from planner.quality.scores import Scores
 from planner.quality.shrink import shrunk_means
@@ -262,8 +263,9 @@ def _mean_tokens(scores: Scores) -> _Tokens:
     A cell's prior is its model's mean times how much longer all models answer that class.
     """
     known = np.isfinite(scores.output_tokens)
-    total = _by_class(scores, np.where(known, scores.output_tokens, 0.0))
-    count = _by_class(scores, known.astype(np.float64))
+    answered = np.where(known, scores.output_tokens, 0.0)
+    total = class_sums(answered, scores.class_code, scores.n_classes)
+    count = class_sums(known.astype(np.float64), scores.class_code, scores.n_classes)
     n_answers = count.sum(axis=0)
     fleet = total.sum(axis=0) / np.maximum(n_answers, 1.0)
     fleet = np.where(n_answers > 0, fleet, total.sum() / max(n_answers.sum(), 1.0))
@@ -272,13 +274,6 @@ def _mean_tokens(scores: Scores) -> _Tokens:
     longer = (total.sum(axis=1)[:, None] + _PSEUDO_COUNT * fleet) / expected
     by_class = (total + _PSEUDO_COUNT * longer * fleet) / (count + _PSEUDO_COUNT)
     return _Tokens(by_class, fleet)
-
-
-def _by_class(scores: Scores, values: FloatArray) -> FloatArray:
-    """Returns sums over the prompts of each class, (C, M)."""
-    sums = np.zeros((scores.n_classes, scores.n_models))
-    np.add.at(sums, scores.class_code, values)
-    return sums
 
 
 def _confusion(scores: Scores, class_posterior: FloatArray | None) -> FloatArray:

@@ -39,7 +39,6 @@ class Collected:
     n_answers: int
     worked: Worked
     agreement: JudgeAgreement | None = None
-    notes: tuple[str, ...] = ()
 
 
 def render_budget(budget: Budget, console: Console) -> None:

@@ -35,7 +35,7 @@ class Judged:
 
     evaluation: Evaluation
     router: Fit
-    ships_prompt_terms: bool  # by the file; by the gate of today where there is no file
+    ships_prompt_terms: bool  # by the file; as rb router train would make it if there is none
     left_out: tuple[str, ...]  # models that no pool serves
 
     @property
@@ -72,7 +72,7 @@ def _sections(judged: Judged) -> Iterator[RenderableType]:
     yield from _curve(found.curve)
     yield from _gains(found)
     yield from _gate(found.gate)
-    yield from _calibration(found)
+    yield from _calibration(judged)
     yield from _models(found.models)
     yield from _labels(found)
     yield from _splits(found.splits)
@@ -164,7 +164,8 @@ def _gate(gate: GateResult) -> Iterator[RenderableType]:
     yield bullet(f"{'yes' if gate.passed else 'no'}: {gate.why}")
 
 
-def _calibration(found: Evaluation) -> Iterator[RenderableType]:
+def _calibration(judged: Judged) -> Iterator[RenderableType]:
+    found = judged.evaluation
     yield heading("Is what is believed true?")
     kinds = {"class means": found.class_calibration}
     by_prompt = found.prompt_calibration
@@ -175,7 +176,7 @@ def _calibration(found: Evaluation) -> Iterator[RenderableType]:
             f"{name}: off by {calibration.ece:.4f} on average (ECE), where by luck the truth "
             f"itself would be by {calibration.ece_by_luck:.4f}; Brier {calibration.brier:.4f}"
         )
-    shipped = by_prompt if found.ships_prompt_terms else None
+    shipped = by_prompt if judged.ships_prompt_terms else None
     yield _bins(shipped or found.class_calibration)
 
 

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from planner.money import ExchangeRate, usd_per_point
 from planner.quality.active import (
-    NEGLIGIBLE,
     Allocation,
     Beliefs,
     Request,
@@ -29,6 +28,7 @@ from planner.spec.router import ClassMeans
 
 TWO_SIDED = 1.959964  # of a normal law, 95 %
 N_SHOWN = 10
+LEAST_WORTH = 5e-6  # units of quality: less is shown as 0.000 points
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,29 @@ def advise(
 
 
 def shares_by_model(plan: Plan, inputs: Inputs, scores: Scores) -> FloatArray:
-    """Returns what a plan sends of each scored class to each model, (C, M)."""
+    """Returns the share of each scored class that each model answers in a plan, (C, M).
+
+    In a cascade the answer is the second model's where it is asked, else the first one's.
+    """
     scored_as = {name: p.pool.scored_as for name, p in inputs.profiles.by_name().items()}
     share = np.zeros((scores.n_classes, scores.n_models))
-    for route in plan.routing:
-        model_name = scored_as.get(route.pool)
-        if route.class_name in scores.class_names and model_name in scores.model_names:
-            c = scores.class_names.index(route.class_name)
-            share[c, scores.model_names.index(model_name)] += route.share
+    for class_name, pool, part in _answered(plan):
+        model_name = scored_as.get(pool)
+        if class_name in scores.class_names and model_name in scores.model_names:
+            c = scores.class_names.index(class_name)
+            share[c, scores.model_names.index(model_name)] += part
     return share
+
+
+def _answered(plan: Plan) -> Iterator[tuple[str, str, float]]:
+    """Yields class, pool and the share of the class that gets its answer there."""
+    for route in plan.routing:
+        yield route.class_name, route.pool, route.share
+    for way in plan.cascades:
+        last = ((way.first, 1.0 - way.escalated_ratio), (way.second, way.escalated_ratio))
+        for stage, ratio in last:
+            for to in stage:
+                yield way.class_name, to.pool, way.share * ratio * to.share
 
 
 def render_advice(advice: Advice, console: Console) -> None:
@@ -137,7 +151,7 @@ def _cells(advice: Advice) -> RenderableType:
 
 def _judged_by(advice: Advice) -> Iterator[str]:
     """Yields what the worth is, and by which choices and which money it was judged."""
-    if advice.allocation.worth.sum() < NEGLIGIBLE * advice.allocation.n_labels.sum():
+    if advice.allocation.worth.max() < LEAST_WORTH:
         yield "no choice is open: these scores only narrow the quality that is stated"
     else:
         yield "worth: points of quality over all traffic, from choosing again with these scores"

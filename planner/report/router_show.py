@@ -55,7 +55,7 @@ class Shown:
     options: tuple[Option, ...]
     rate: ExchangeRate | None
     reigns: tuple[Reign, ...]
-    planned: tuple[tuple[str, float], ...]  # models and their shares of the likeliest class
+    planned: tuple[tuple[str, float], ...]  # models and cascades, their shares of that class
 
 
 def explain(
@@ -93,13 +93,21 @@ def explain(
 
 
 def _planned(plan: Plan, class_name: str) -> tuple[tuple[str, float], ...]:
-    """Returns the models that a plan sends a class to, with their shares, largest first."""
+    """Returns the models and cascades that a plan sends a class to, with shares, largest first."""
     model_name = {entry.pool: entry.model_name for entry in plan.deployment}
     share: dict[str, float] = {}
     for route in plan.routing:
         if route.class_name == class_name:
             name = model_name.get(route.pool, route.pool)
             share[name] = share.get(name, 0.0) + route.share
+    for way in plan.cascades:
+        if way.class_name == class_name:
+            # The pools of a stage serve one model.
+            first, second = (
+                model_name.get(to[0].pool, to[0].pool) for to in (way.first, way.second)
+            )
+            name = f"{first} and, where {way.signal} < {way.below:g}, {second}"
+            share[name] = share.get(name, 0.0) + way.share
     return tuple(sorted(share.items(), key=lambda entry: (-entry[1], entry[0])))
 
 

@@ -177,8 +177,7 @@ def _usable(problem: RoutingProblem) -> BoolArray:
     for p, table in enumerate(problem.tables):
         usable[:, p] &= np.isfinite(table.work_s)
         for scoped in workload.limits:
-            in_scope = [scoped.class_name in (None, name) for name in workload.class_names]
-            covered = np.array(in_scope)[workload.row_class]
+            covered = workload.in_scope(scoped)
             if not table.has_latency or scoped.limit.metric not in table.mean_ms:
                 usable[covered, p] = False
             elif workload.cascades and scoped.limit.metric == "ttft":  # the first answer's e2e
@@ -230,10 +229,7 @@ def _figures(
     column_class = workload.row_class[column_row]
     limits, columns, rows = [], [], []
     for number, scoped in enumerate(workload.limits):
-        covered = np.ones(column_row.size, dtype=bool)
-        if scoped.class_name is not None:
-            covered = column_class == workload.class_names.index(scoped.class_name)
-        ids = np.flatnonzero(covered)
+        ids = np.flatnonzero(workload.in_scope(scoped)[column_row])
         limits.append(np.full(ids.size, number))
         columns.append(ids)
         read = reader.figures(scoped.limit)

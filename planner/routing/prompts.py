@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.routing.linear import Program, Solution, maximise
+from planner.routing.linear import Entry, Program, Solution, maximise
 from planner.spec.arrays import BoolArray, FloatArray, IntArray
 
 GAP = 1e-6  # in units of quality
@@ -44,7 +44,8 @@ class PromptRouting:
     """The best routing of prompts within loads, or the proof that there is none."""
 
     feasible: bool
-    prices: FloatArray  # (M,) quality per unit of work; where infeasible, those of the proof
+    prices: FloatArray  # (M,) quality per unit of work; where infeasible, those of the proof, or
+    # zeros: none was found in MOST_ROUNDS, and neither was a routing
     shares: FloatArray  # (N, M) rows sum to 1; few of them are not 0 or 1
     quality: float
     bound: float  # no routing within the loads has a higher quality
@@ -136,7 +137,10 @@ def _checked(
 
 
 def _keep_the_loads(problem: _Prompts, columns: _Columns) -> tuple[FloatArray | None, int]:
-    """Adds columns until a mix of them keeps the loads; returns the proof (M,) that none can."""
+    """Adds columns until a mix of them keeps the loads; returns the proof (M,) that none can.
+
+    Zeros prove nothing: the rounds were spent before it was decided.
+    """
     nothing = np.where(np.isfinite(problem.quality), 0.0, -np.inf)
     choice, quality, load, _ = problem.policy(problem.quality, np.zeros_like(problem.room))
     for n_rounds in range(MOST_ROUNDS):
@@ -149,7 +153,7 @@ def _keep_the_loads(problem: _Prompts, columns: _Columns) -> tuple[FloatArray | 
         # With q = 0 the bound is minus the least overload that any routing has at these prices.
         if -least >= overload * (1.0 - 1e-9) - OVERLOAD:
             return prices, n_rounds + 1
-    return prices, MOST_ROUNDS
+    return np.zeros_like(prices), MOST_ROUNDS  # not decided: nothing is proved
 
 
 def _best(problem: _Prompts, columns: _Columns, n_rounds: int) -> PromptRouting:
@@ -213,9 +217,7 @@ def _add_rows(
     program.add_rows("one", 1, [(np.zeros(z.size, dtype=np.int64), z, 1.0)], 1.0, 1.0)
     load = np.stack(columns.load, axis=1)  # (M, J)
     model, column = np.nonzero(load)
-    entries: list[tuple[IntArray, IntArray, float | FloatArray]] = [
-        (model, z[column], load[model, column])
-    ]
+    entries: list[Entry] = [(model, z[column], load[model, column])]
     if over is not None:
         entries.append((np.arange(room.size), over, -1.0))
     program.add_rows("load", room.size, entries, upper=room)

@@ -49,7 +49,6 @@ class Cascading(Serving):
 
     def __init__(self, cluster: Cluster, demand: Demand, table: RoutingTable, seed: int) -> None:
         n = demand.arrived_ps.size
-        self._index = {pool.name: p for p, pool in enumerate(cluster.pools)}
         self._places = cluster.cascades  # class and place in it, by cascade
         self._cascade_at = {place: o for o, place in enumerate(self._places)}
         self._cascade_of = [ALONE] * n  # who answers in the end

@@ -34,7 +34,7 @@ import numpy as np
 
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.base import Statistic, tail_ratio
-from planner.steady import N_BATCHES
+from planner.steady import N_BATCHES, student_t
 
 FOREVER_MS = 86_400_000.0
 
@@ -42,8 +42,6 @@ ENOUGH_RUNS = 5
 
 _FEWEST = 2 * N_BATCHES
 _ABOVE = 2  # values that must lie above a percentile
-_T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
-_Z_975 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -53,20 +51,6 @@ class Estimate:
     value: float
     low: float
     high: float
-
-
-def student_t(n_freedom: int) -> float:
-    """Returns the 97.5 % quantile of Student's t with n_freedom >= 1 degrees of freedom.
-
-    Beyond the table: Cornish-Fisher, within 0.0002 (Abramowitz and Stegun, 26.7.5).
-    """
-    if n_freedom <= len(_T_975):
-        return _T_975[n_freedom - 1]
-    z, v = _Z_975, float(n_freedom)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / v + second / v**2 + third / v**3
 
 
 def parts_per_run(n_runs: int) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from planner.case import make_case
 from planner.errors import Fault, InputError
 from planner.latency.model import LatencyModel
+from planner.offered import offered
 from planner.quality.cascade import CascadeOption
 from planner.simulate.demand import drawn_workload
 from planner.simulate.engines import engine_of, request_ps
@@ -187,17 +188,19 @@ def _unknown_pools(names: Sequence[str], index: Mapping[str, int]) -> list[Fault
     return [Fault(PLAN, f"deployment.{n}", what, PLAN_AGAIN) for n in names if n not in index]
 
 
-def scene_of(inputs: Inputs, cascades: Sequence[CascadeOption] = ()) -> Scene:
+def scene_of(inputs: Inputs, cascades: Sequence[CascadeOption] | None = None) -> Scene:
     """Returns the scene of a question with all pools that may answer it.
 
     Args:
         inputs: the question and its candidate pools.
-        cascades: that plans of it may use.
+        cascades: that plans of it may use; by default those that the scores prove.
 
     Raises:
         InputError: pools that cannot be fitted, or a class that never occurs in the trace.
     """
-    return make_scene(inputs.files, make_case(inputs).models, cascades)
+    case = make_case(inputs)
+    options = offered(inputs, case) if cascades is None else cascades
+    return make_scene(inputs.files, case.models, options)
 
 
 def make_scene(

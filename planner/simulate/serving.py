@@ -57,9 +57,9 @@ class Serving:
             own, policy = np.random.SeedSequence([seed, p]).generate_state(2, np.uint64).tolist()
             stations = self._stations(setup, asked.priority, own)
             self._pools.append(_PoolRun(stations, cluster.balance, policy))
-        index = {pool.name: p for p, pool in enumerate(cluster.pools)}
+        self._index = {pool.name: p for p, pool in enumerate(cluster.pools)}
         self._fallback = [
-            [index[name] for name in table.fallback.get(c, ()) if name in index]
+            [self._index[name] for name in table.fallback.get(c, ()) if name in self._index]
             for c in cluster.class_names
         ]
 

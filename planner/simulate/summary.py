@@ -70,6 +70,7 @@ def summarise(
     names = runs[0].class_names
     figures = asked_figures(runs, window, terms.limits, terms.objective)
     good = [_is_good(run, terms.limits) for run in counted]
+    scores = [_scores(run, terms) for run in counted]
     goodput = _goodput(counted, good, window)
     rate = _per_s([np.full(run.n_requests, True) for run in counted], window)
     means = pool_means(runs, counted, usages, window)
@@ -83,8 +84,8 @@ def summarise(
         usd_per_million_output_tokens=_per_million(
             cost_usd_per_h, float(means.delivered_tokens_per_s.sum())
         ),
-        quality=_quality(counted, terms, None),
-        class_quality={name: _quality(counted, terms, c) for c, name in enumerate(names)},
+        quality=_quality(counted, scores, None),
+        class_quality={name: _quality(counted, scores, c) for c, name in enumerate(names)},
         goodput_rps=round(goodput.value, RATE_DIGITS),
         goodput_low_rps=round(goodput.low, RATE_DIGITS),
         goodput_high_rps=round(goodput.high, RATE_DIGITS),
@@ -162,13 +163,12 @@ def _pool_goodput(
     return np.asarray(n / len(counted) / window.duration_s)
 
 
-def _quality(counted: Sequence[Records], terms: Terms, c: int | None) -> float:
+def _quality(counted: Sequence[Records], scores: Sequence[FloatArray], c: int | None) -> float:
     """Returns the mean score of all requests, or of a class's; one without an answer scores 0."""
     total, n = 0.0, 0
-    for run in counted:
+    for run, expected in zip(counted, scores, strict=True):
         here = np.full(run.n_requests, True) if c is None else run.class_index == c
-        scores = _scores(run, terms)[here & run.is_answered]
-        total += float(np.nan_to_num(scores).sum())
+        total += float(np.nan_to_num(expected[here & run.is_answered]).sum())
         n += int(here.sum())
     return round(min(total / n, 1.0), RATE_DIGITS) if n else 0.0
 

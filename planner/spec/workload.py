@@ -176,6 +176,11 @@ class Workload:
         """Returns the planned rate of each class, (C,)."""
         return self.rate_rps[: self.n_classes]
 
+    def in_scope(self, scoped: ScopedLimit) -> BoolArray:
+        """Returns which rows a limit covers, (R,): those of its class, or all."""
+        covered = [scoped.class_name in (None, name) for name in self.class_names]
+        return np.array(covered, dtype=np.bool_)[self.row_class]
+
     @property
     def n_pools(self) -> int:
         """Returns the number of pools."""

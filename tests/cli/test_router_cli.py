@@ -20,7 +20,7 @@ from planner.files.question import read_question
 from planner.files.router import ROUTER_FILE, read_router, write_router
 from planner.quality.features import FEATURE_NAMES
 from planner.quality.scores import scores_of
-from planner.spec.router import PER_PROMPT, Contrast
+from planner.spec.router import PER_PROMPT, Contrast, GateResult
 
 MATHS = " ".join(["prove", "the", "integral", "of", "this", "prime", "equation", "is", "matrix"])
 COUNTS = {"chat": 60, "code": 60, "math": 40}
@@ -194,6 +194,18 @@ def test_eval_needs_no_router(rb: Run, mine: Path) -> None:
     ran = rb("router", "eval", str(mine), "--json")
     assert ran.code == 0
     assert json.loads(ran.out)["router"] == "missing"
+
+
+@pytest.mark.parametrize(("per_prompt", "ships"), [("auto", True), ("off", False)])
+def test_eval_says_what_training_would_ship(
+    rb: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_prompt: str, ships: bool
+) -> None:
+    """An open gate ships nothing that the question does not want."""
+    opened = GateResult(True, 0.5, 0.1, 0.9, 0.1, 0.05, 0.2, 160, 5, "per-prompt terms gain")
+    monkeypatch.setattr("planner.quality.gate.run_gate", lambda *_: opened)
+    folder = fresh(tmp_path, router={"per_prompt": per_prompt})
+    data = json.loads(rb("router", "eval", folder, "--json").out)
+    assert (data["router"], data["ships_prompt_terms"]) == ("missing", ships)
 
 
 def test_eval_of_a_damaged_router_is_refused(rb: Run, mine: Path) -> None:

@@ -15,7 +15,9 @@ import pytest
 
 import planner
 from planner.cli import router_collect
+from planner.cli.collect_options import GRADERS
 from planner.files.prompts import read_prompt_scores
+from planner.quality.graders import KINDS
 
 ROOT = Path(planner.__file__).parent.parent
 N = 12
@@ -222,12 +224,12 @@ def test_failures_are_counted_and_the_rest_is_kept(rb, folder, serve):
 
 
 def test_a_model_without_an_answer_is_a_fault_and_the_others_keep_theirs(rb, folder, good, serve):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        gone = f"http://127.0.0.1:{free.getsockname()[1]}"
     locked = serve(key="other")
-    (folder / "e.yaml").write_text(f"good: {good}\ngone: {gone}\nlocked: {locked}\n")
-    ran = rb(*NUMERIC)
+    with socket.socket() as silent:  # bound, so that nobody else listens there
+        silent.bind(("127.0.0.1", 0))
+        gone = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (folder / "e.yaml").write_text(f"good: {good}\ngone: {gone}\nlocked: {locked}\n")
+        ran = rb(*NUMERIC)
     assert (ran.code, ran.out) == (2, "")
     assert f"{gone}:gone: cannot connect: connection refused" in ran.err
     assert f"{locked}:locked: refuses requests (401): bad key" in ran.err
@@ -275,8 +277,9 @@ def test_pools_of_one_model_share_its_work(rb, good):
         pool_yaml = f"name: {pool}\nmodel_name: good-8b\ngpu: l4\nsource: us\n"
         Path("profiles", pool, "pool.yaml").write_text(pool_yaml)
     Path("e.yaml").write_text(f"good-h100: {good}\ngood-l4: {good}\n")
-    ran = rb(*NUMERIC)
+    ran = rb(*NUMERIC, "--usd-per-million-output", "good-l4=1000")
     assert ran.code == 0, ran.err
+    assert "about $0.06 for them" in ran.err  # 8 answers of 8 tokens are left
     assert {row["model_name"] for row in rows()} == {"good-8b"}
     assert len(journal()) == N
 
@@ -318,8 +321,22 @@ def test_a_judge_grades_and_is_judged(rb, judged):
     assert "24 answers without a number from the judge" in other.err
 
 
+def test_only_answers_of_the_models_that_are_asked_are_judged(rb, judged):
+    rb(*NUMERIC, "--model", "good-8b", "--model", "plain-1b")
+    ran = rb(*judged, "--model", "good-8b")
+    assert ran.code == 0, ran.err
+    assert {entry["model_name"] for entry in journal("d/verdicts.jsonl")} == {"good-8b"}
+    assert f"{N} scores of {N} answers" in ran.out
+    assert "without a number" not in ran.err
+    assert len(rows()) == 2 * N
+
+
 def test_without_labels_the_agreement_is_said_to_be_unknown(rb, judged):
     assert "how far the judge agrees with people is unknown" in rb(*judged, "--limit", "2").err
+
+
+def test_every_grader_can_be_named():
+    assert (*KINDS, "llm") == GRADERS
 
 
 # ---- What is wrong is said at once ---------------------------------------------------------------

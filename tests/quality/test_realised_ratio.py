@@ -38,9 +38,9 @@ def test_one_runaway_answer_moves_little_and_totals_decide():
     assert 1.0 < corrected.ratio()[0] < 1.7
     # the sums in closed form, with next to nothing forgotten
     exact = RealisedRatio(1, memory=1e12, prior=2.0)
-    for predicted, realised in ((100.0, 150.0), (300.0, 250.0)):
+    for predicted, realised in ((100.0, 150.0), (300.0, 350.0)):
         exact.observe(0, predicted, realised)
-    assert exact.ratio()[0] == pytest.approx((400.0 + 2 * 200.0) / (400.0 + 2 * 200.0))
+    assert exact.ratio()[0] == pytest.approx((500.0 + 2 * 200.0) / (400.0 + 2 * 200.0))
 
 
 def test_a_ratio_stays_within_a_factor_of_four():

@@ -174,6 +174,9 @@ def test_nothing_to_judge_is_said():
     score[:, 0] = 1.0
     one_model = gate_on(score, class_code, truth)
     assert not one_model.passed and "nothing to route" in one_model.why
+    all_alike = gate_on(np.tile([0.0, 0.0, 1.0], (1100, 1)), class_code, truth)
+    assert not all_alike.passed and "reaches all that there is" in all_alike.why
+    assert all_alike.gap_gain == all_alike.gap_gain_low == all_alike.gap_gain_high == 0.0
     few_labels = gate_on(score[:500], class_code[:500], truth[:500])
     assert not few_labels.passed and "no class has 300 scored prompts" in few_labels.why
 

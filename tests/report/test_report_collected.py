@@ -45,7 +45,7 @@ def failed(name, status, detail, n=1):
 def test_a_budget():
     found = budget(
         {"small": 1000, "large": 2000},
-        {"small": [Taken(10, 500, 2.0)], "large": [Taken(10, 1500, 12.0)]},
+        {"small": [Taken(500, 2.0)], "large": [Taken(1500, 12.0)]},
         max_tokens={"small": 2048, "large": 2048},
         concurrency=8,
         usd_per_million_output={"large": 0.8},

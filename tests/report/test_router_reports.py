@@ -14,7 +14,7 @@ from rich.console import Console
 
 from planner.files.write import canonical_json
 from planner.money import ExchangeRate, reigns
-from planner.quality.active import Request
+from planner.quality.active import Allocation, Request
 from planner.quality.calibration import Bin, Calibration, LengthFit
 from planner.quality.curve import Interval
 from planner.quality.evaluate import CurvePoint, Evaluation, Inference, ModelFit, Worth
@@ -31,11 +31,12 @@ from planner.report.router_next import Advice, advice_data, advise, render_advic
 from planner.report.router_show import Option, Shown, explain, ranked, render_shown, shown_data
 from planner.scheduling.choice import best_model
 from planner.spec.inputs import Inputs
-from planner.spec.plan import Plan
+from planner.spec.plan import CascadeRoute, Plan
 from planner.spec.router import GateResult, Router, Rule
 
 NAN = math.nan
 NEVER = Interval(NAN, NAN, NAN)
+ONES = np.ones((2, 2))
 
 
 def written(render: Callable[[Console], None], width: int = 80) -> str:
@@ -229,6 +230,36 @@ def test_the_plan_s_own_routes_are_shown(router: Router, demo_plan: Plan) -> Non
     assert found.planned == (("llama-3.1-70b", 0.6), ("llama-3.1-8b", 0.4))
 
 
+def cascading(plan: Plan, class_name: str) -> Plan:
+    """The plan with half of a class sent to the 8B first, a quarter of that on to the 70B."""
+    small, large = "llama-3.1-8b", "llama-3.1-70b"
+    pool = {entry.model_name: entry.pool for entry in plan.deployment}
+    cascade = CascadeRoute.model_validate(
+        {
+            "class": class_name, "share": 0.5, "signal": "agreement", "below": 0.25,
+            "escalated_ratio": 0.25, "quality": 0.8,
+            "first": [{"pool": pool[small], "share": 1.0}],
+            "second": [{"pool": pool[large], "share": 1.0}],
+        }
+    )  # fmt: skip
+    routing = tuple(
+        route.model_copy(update={"share": route.share / 2, "class_name": class_name})
+        for route in plan.routing
+        if route.class_name == "gsm"
+    )
+    return plan.model_copy(update={"routing": routing, "cascades": (cascade,)})
+
+
+def test_a_cascade_of_the_plan_is_shown(router: Router, demo_plan: Plan) -> None:
+    plan = cascading(demo_plan, "chat")
+    found = explain(router, "film", "chat", ExchangeRate(0.01, ""), plan)
+    way = "llama-3.1-8b and, where agreement < 0.25, llama-3.1-70b"
+    assert found.planned == ((way, 0.5), ("llama-3.1-70b", 0.3), ("llama-3.1-8b", 0.2))
+    text = said(written(lambda console: render_shown(found, console)))
+    assert f"sends chat: 50.0% to {way}, 30.0% to llama-3.1-70b" in text
+    assert explain(router, "film", "code", None, plan).planned == ()
+
+
 # ---- next ----------------------------------------------------------------------------------------
 
 
@@ -269,6 +300,18 @@ def test_more_prompts_than_fit_are_in_the_data() -> None:
     assert sum(cell["n_labels"] for cell in data["cells"]) == 40
 
 
+@pytest.mark.parametrize(("n", "worth", "is_open"), [(20, 4e-6, False), (100_000, 0.004, True)])
+def test_no_choice_is_said_to_be_open_only_where_no_score_is_worth_any(
+    n: int, worth: float, is_open: bool
+) -> None:
+    """However many are asked for: of 100,000 labels most do nothing but narrow."""
+    first = np.array([[1, 0], [0, 0]])
+    found = replace(advice(), allocation=Allocation(n * first, worth * first, 0.02, 0.01))
+    text = said(written(lambda console: render_advice(found, console)))
+    assert ("worth: points of quality" in text) == is_open
+    assert ("no choice is open" in text) == (not is_open)
+
+
 def test_what_the_choices_rest_on_is_said() -> None:
     found = advice(share=np.array([[1.0, 0.0], [0.5, 0.5]]), usd=0.02)
     text = said(written(lambda console: render_advice(found, console)))
@@ -283,6 +326,15 @@ def test_routes_are_added_up_by_the_model_that_was_scored(
     scores = make_scores(("crux", "gsm", "other"), models, np.arange(3), np.full((3, 3), 0.5))
     found = shares_by_model(demo_plan, demo_inputs, scores)
     assert found == pytest.approx(np.array([[0, 1, 0], [0.4, 0.6, 0], [0, 0, 0]]))
+
+
+def test_the_answers_of_a_cascade_are_those_of_the_model_that_gave_them(
+    demo_plan: Plan, demo_inputs: Inputs
+) -> None:
+    """Half of gsm as before, 0.2 and 0.3; of the other half a quarter is answered by the 70B."""
+    scores = make_scores(("gsm",), ("llama-3.1-8b", "llama-3.1-70b"), np.zeros(2, np.int64), ONES)
+    found = shares_by_model(cascading(demo_plan, "gsm"), demo_inputs, scores)
+    assert found == pytest.approx(np.array([[0.2 + 0.375, 0.3 + 0.125]]))
 
 
 def test_dear_quality_asks_nothing_of_what_is_cheap_enough() -> None:
@@ -358,6 +410,19 @@ def test_the_curve_has_both_ends_and_few_rows() -> None:
     rows = text.split("Quality that can be had for a cost")[1].split("mixing: ")[0].splitlines()
     money = [row.split()[0] for row in rows if row.strip().startswith("$") and "per" not in row]
     assert len(money) == 7 and money[0] == "$1.00" and money[-1] == "$21.00"
+
+
+def test_the_calibration_in_full_is_that_of_what_ships() -> None:
+    """Whatever the gate says today: the file decides."""
+    by_prompt = replace(evaluation().class_calibration, bins=(Bin(7, 0.111, 0.122, 0.01),))
+    found = evaluation(prompt_calibration=by_prompt)
+    for ships in (True, False):
+        text = written(
+            lambda c, ships=ships: render_judged(
+                judged(evaluation=found, ships_prompt_terms=ships), c
+            )
+        )
+        assert ("0.111" in text, "0.250" in text) == (ships, not ships)
 
 
 def test_what_is_not_there_is_not_shown() -> None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planner.routing.problem import RoutingProblem
+from planner.routing.problem import Routing, RoutingProblem
 from planner.spec.base import Statistic
 from planner.spec.question import Limit
 from planner.spec.table import PoolTable
 from planner.spec.workload import RequestShape, ScopedLimit, Workload
 
+PENALTY = 1000.0  # quality that an unserved request costs
 LOADS = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 
 
@@ -125,3 +126,14 @@ def random_problem(
         objective=objective,  # type: ignore[arg-type]
         unserved_usd=0.1,
     )
+
+
+def value(problem: RoutingProblem, routing: Routing) -> float:
+    """Returns what a routing is worth, as a reference that minimises counts it."""
+    w = problem.workload
+    if problem.objective == "quality":
+        return -routing.quality + PENALTY * float(w.weights @ routing.unserved)
+    if problem.objective == "cost":
+        lost = float(w.class_rate_rps @ routing.unserved) * problem.unserved_usd * 3600.0
+        return routing.hosted_usd_per_h + lost
+    return -routing.rate_factor

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cascade_cases import random_cascades
+from routing_cases import PENALTY, value
 from scipy.optimize import linprog
 
-from planner.routing.problem import Objective, Routing, RoutingProblem
+from planner.routing.problem import Objective, RoutingProblem
 from planner.routing.solve import solve
 from planner.routing.truth import served_shares
 
 OBJECTIVES: tuple[Objective, ...] = ("quality", "cost", "rate_factor")
-PENALTY = 1000.0
 
 
 class Written:
@@ -104,17 +104,6 @@ class Written:
         )
         assert found.status == 0, found.message
         return float(found.fun)
-
-
-def value(problem: RoutingProblem, routing: Routing) -> float:
-    """Returns what a routing is worth, as the reference counts it."""
-    w = problem.workload
-    if problem.objective == "quality":
-        return -routing.quality + PENALTY * float(w.weights @ routing.unserved)
-    if problem.objective == "cost":
-        lost = float(w.class_rate_rps @ routing.unserved) * problem.unserved_usd * 3600.0
-        return routing.hosted_usd_per_h + lost
-    return -routing.rate_factor
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

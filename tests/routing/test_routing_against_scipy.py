@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from routing_cases import limit, random_problem
+from routing_cases import PENALTY, limit, random_problem, value
 from scipy.optimize import linprog
 
 from planner.routing.problem import Objective, Routing, RoutingProblem
 from planner.routing.solve import solve
 
 OBJECTIVES: tuple[Objective, ...] = ("quality", "cost", "rate_factor")
-PENALTY = 1000.0
 
 
 def reference(problem: RoutingProblem) -> float:
@@ -92,17 +91,6 @@ def reference(problem: RoutingProblem) -> float:
     )
     assert result.status == 0, result.message
     return float(result.fun)
-
-
-def value(problem: RoutingProblem, routing: Routing) -> float:
-    """Returns what a routing is worth, as the reference counts it."""
-    w = problem.workload
-    if problem.objective == "quality":
-        return -routing.quality + PENALTY * float(w.weights @ routing.unserved)
-    if problem.objective == "cost":
-        lost = float(w.rate_rps @ routing.unserved) * problem.unserved_usd * 3600.0
-        return routing.hosted_usd_per_h + lost
-    return -routing.rate_factor
 
 
 def close(problem: RoutingProblem, routing: Routing) -> bool:

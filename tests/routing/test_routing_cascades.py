@@ -21,26 +21,8 @@ from planner.routing.solve import _normalised, solve
 def alone(problem: RoutingProblem, small_quality: float = 0.5) -> RoutingProblem:
     """Returns the toy without its cascade."""
     w = problem.workload
-    tables = tuple(
-        replace(
-            table,
-            work_s=table.work_s[:1],
-            mix=np.ones(1),
-            mean_ms={m: v[:1] for m, v in table.mean_ms.items()},
-            survival={m: v[:1] for m, v in table.survival.items()},
-        )
-        for table in problem.tables
-    )
-    direct = replace(
-        w,
-        rate_rps=w.rate_rps[:1],
-        mean_rate_rps=w.mean_rate_rps[:1],
-        quality=np.array([[small_quality, 0.8]]),
-        allowed=w.allowed[:1],
-        shapes=w.shapes[:1],
-        request_usd=w.request_usd[:1],
-        cascades=(),
-    )
+    direct = replace(w.without(w.cascades), quality=np.array([[small_quality, 0.8]]))
+    tables = tuple(table.taking(w.rows_without(w.cascades)) for table in problem.tables)
     return replace(problem, workload=direct, tables=tables)
 
 

@@ -141,21 +141,12 @@ class CascadedReference:
             answer.outcome = "refused"
 
     def change(self, what: Happening) -> None:
-        replica = self.pools[what.pool][what.replica]
-        if what.kind == "slow":
-            replica.slow(what.at_ps, what.ratio)
-            return
-        replica.slow(what.at_ps, 1.0)
-        if what.kind == "restore":
-            return
-        self.is_up[what.pool][what.replica] = what.kind == "return"
-        if what.kind == "die":
-            for number in replica.fail(what.at_ps):
-                answer = self.answers[number]
-                answer.n_died += 1
-                if answer.stage >= 0 and answer.stage % 2 == 0:
-                    self.times.first_ps[number] = -1
-                if self.times.first_ps[number] >= 0:
-                    answer.outcome = "failed"
-                else:
-                    self.send(number, what.at_ps)
+        for number in what.befall(self.pools[what.pool], self.is_up[what.pool]):
+            answer = self.answers[number]
+            answer.n_died += 1
+            if answer.stage >= 0 and answer.stage % 2 == 0:
+                self.times.first_ps[number] = -1
+            if self.times.first_ps[number] >= 0:
+                answer.outcome = "failed"
+            else:
+                self.send(number, what.at_ps)

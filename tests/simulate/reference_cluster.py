@@ -29,6 +29,15 @@ class Happening:
     kind: Literal["die", "return", "slow", "restore"]
     ratio: float = 1.0
 
+    def befall(self, replicas: Sequence[ReferenceReplica], is_up: list[bool]) -> list[int]:
+        """Changes its replica, one of a pool's; returns whose answers are gone with it."""
+        replica = replicas[self.replica]
+        replica.slow(self.at_ps, self.ratio if self.kind == "slow" else 1.0)
+        if self.kind in ("slow", "restore"):
+            return []
+        is_up[self.replica] = self.kind == "return"
+        return replica.fail(self.at_ps) if self.kind == "die" else []
+
 
 @dataclass
 class Fate:
@@ -89,17 +98,9 @@ class ReferenceCluster:
             fate.outcome = "refused"
 
     def change(self, what: Happening) -> None:
-        replica = self.pools[what.pool][what.replica]
-        if what.kind == "slow":
-            replica.slow(what.at_ps, what.ratio)
-            return
-        replica.slow(what.at_ps, 1.0)
-        if what.kind == "restore":
-            return
-        self.is_up[what.pool][what.replica] = what.kind == "return"
-        if what.kind == "die":
-            for index in replica.fail(what.at_ps):
-                if replica.times.first_ps[index] >= 0:
-                    self.fates[index].outcome = "failed"
-                else:
-                    self.send(index, what.at_ps)
+        replicas = self.pools[what.pool]
+        for index in what.befall(replicas, self.is_up[what.pool]):
+            if replicas[what.replica].times.first_ps[index] >= 0:
+                self.fates[index].outcome = "failed"
+            else:
+                self.send(index, what.at_ps)

@@ -26,7 +26,7 @@ from planner.simulate.scene import Scene, make_scene
 from planner.simulate.series import time_series
 from planner.simulate.settings import EngineSettings, StepTimes
 from planner.simulate.units import PS_PER_MS, PS_PER_S
-from planner.spec.plan import CascadeEntry, Plan, Routes, WeightedPool
+from planner.spec.plan import CascadeEntry, Routes, WeightedPool
 
 SMALL, LARGE = 0, 1
 REQUEST_PS = (3 * PS_PER_MS, 7 * PS_PER_MS)
@@ -405,14 +405,12 @@ def test_lessons_hold_stages_against_their_own_rows(planned: Made, tried: Rehear
 def test_routes_with_another_cascade_are_faults(
     planned: Made, change: dict[str, Any], said: str
 ) -> None:
-    def refused(plan: Plan, routes: Routes, match: str) -> None:
-        with pytest.raises(InputError, match=match):
-            rehearse(scene_of_made(planned), plan, routes, Options(duration_s=10.0))
-
     routes = routes_of(planned.plan)
     first = routes.cascades["hard"][0].model_copy(update=change)
     others = {"hard": (first, *routes.cascades["hard"][1:])}
-    refused(planned.plan, routes.model_copy(update={"cascades": others}), said)
+    changed = routes.model_copy(update={"cascades": others})
+    with pytest.raises(InputError, match=said):
+        rehearse(scene_of_made(planned), planned.plan, changed, Options(duration_s=10.0))
 
 
 def test_a_stage_without_replicas_is_a_fault(planned: Made) -> None:

@@ -286,11 +286,8 @@ def test_a_limit_that_nothing_exceeds_teaches_nothing(case, tables):
     survival = table.survival_at("e2e", load)[EASY]
     n = 2000
     own_ms = np.array(
-        [
-            float(quantile_ms(table.times_ms["e2e"], survival, (i + 0.5) / n))
-            for i in range(n)
-        ]
-    )  # fmt: skip
+        [float(quantile_ms(table.times_ms["e2e"], survival, (i + 0.5) / n)) for i in range(n)]
+    )
     assert own_ms.max() < EASY_MS
     learned = learn(case, tables, at_grid(tables, 1), [Lesson(1.0, (runs(own_ms / 1000.0),))])
     assert [e for e in learned if e.metric == "e2e"] == []

@@ -7,7 +7,7 @@ import pytest
 from made_runs import in_ps, records, usage
 from scipy import stats
 
-from planner.simulate.estimates import FOREVER_MS, Estimate, estimates, of_groups, student_t
+from planner.simulate.estimates import FOREVER_MS, Estimate, estimates, of_groups
 from planner.simulate.figures import asked_figures, every_figure, verdict
 from planner.simulate.records import Outcome, Records
 from planner.simulate.summary import Conditions, Terms, summarise
@@ -77,11 +77,6 @@ def test_a_mean_over_equal_runs_has_the_usual_t_interval():
     expected = stats.t.interval(0.95, 5, np.mean(means), stats.sem(means))
     found = estimates(runs, ["mean"])["mean"]
     assert (found.low, found.high) == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("n_freedom", [1, 2, 5, 10, 11, 12, 19, 49, 1000])
-def test_student_t(n_freedom):
-    assert student_t(n_freedom) == pytest.approx(stats.t.ppf(0.975, n_freedom), abs=2e-4)
 
 
 def mm1_sojourns(seed: int, n: int, load: float) -> np.ndarray:

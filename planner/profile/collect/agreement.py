@@ -20,10 +20,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from planner.quality.shrink import wilson
+from planner.steady import student_t
+
 NEAR = 0.1
-# Student's 97.5 % point: the exact values for few, a series for more degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_Z = 1.959964
 
 H = TypeVar("H", bound=Hashable)
 
@@ -73,17 +73,18 @@ def judge_agreement(
     is_graded = not np.isin(y, (0.0, 1.0)).all()
     equal = np.abs(x - y) <= NEAR + 1e-12 if is_graded else (x >= 0.5) == (y >= 0.5)
     share = float(equal.mean())
-    low, high = _wilson(share, x.size)
+    low, high = wilson(np.array(share), np.array(float(x.size)))
     gap = x - y
-    half = _t(x.size - 1) * float(gap.std(ddof=1)) / sqrt(x.size) if x.size > 1 else None
+    spread = float(gap.std(ddof=1)) / sqrt(x.size) if x.size > 1 else None
+    half = None if spread is None else student_t(x.size - 1) * spread
     bias = float(gap.mean())
     return JudgeAgreement(
         n_labelled=n_labelled,
         n_compared=x.size,
         is_graded=is_graded,
         agreement=share,
-        agreement_low=low,
-        agreement_high=high,
+        agreement_low=float(low),
+        agreement_high=float(high),
         kappa=None if is_graded else _kappa(x >= 0.5, y >= 0.5, share),
         correlation=_correlation(x, y) if is_graded else None,
         bias=bias,
@@ -106,19 +107,3 @@ def _correlation(
     if x.size < 2 or not np.ptp(x) or not np.ptp(y):
         return None
     return float(np.corrcoef(x, y)[0, 1])
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    """Returns Wilson's 95 % interval of a share of n."""
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
-
-
-def _t(n_free: int) -> float:
-    """Returns Student's 97.5 % point for degrees of freedom (Cornish-Fisher from 11 on)."""
-    if n_free <= len(_T):
-        return _T[n_free - 1]
-    g1 = (_Z**3 + _Z) / 4
-    g2 = (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
-    return _Z + g1 / n_free + g2 / n_free**2

@@ -19,7 +19,6 @@ PILOT = 4  # answers of each model
 class Taken:
     """What one answer took."""
 
-    input_tokens: int
     output_tokens: int
     duration_s: float
 
@@ -30,7 +29,6 @@ class ModelBudget:
 
     model_name: str
     n_left: int
-    input_tokens: float | None
     output_tokens: float | None
     most_output_tokens: int
     usd: float | None
@@ -96,7 +94,6 @@ def budget(
             ModelBudget(
                 model_name=name,
                 n_left=n,
-                input_tokens=n * fmean(t.input_tokens for t in answers) if answers else None,
                 output_tokens=output_tokens,
                 most_output_tokens=most,
                 usd=(price or 0.0) * (output_tokens or 0.0) / 1e6 if costs else None,

@@ -17,8 +17,6 @@ from planner.quality.graders import (
 from planner.spec.answers import Answer, AnswerKey, ScoreRow, Verdict
 from planner.spec.prompts import PromptLine
 
-SIGNALS = ("mean_logprob", "answered", "agreement")
-
 
 def references(prompt: PromptLine) -> tuple[str, ...]:
     """Returns the right answers of a prompt as texts; none where it has none."""

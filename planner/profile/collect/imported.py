@@ -8,7 +8,6 @@ which is marked in the notes: good for a first plan, not for sizing.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from planner.spec.prompts import PromptLine
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+-]+")
 _MOST_CHARS = 80
 _LONGEST_ID = 500
+_HEAD_CHARS = 20_000
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ def as_score(value: object) -> float | None:
     return None
 
 
+def first_line(text: str) -> str:
+    """Returns the first line of a file that is not blank, or as much of it as tells a format."""
+    return text.lstrip("\ufeff \n\r\t")[:_HEAD_CHARS].split("\n", 1)[0]
+
+
 def prompt_key(class_name: str, tool_id: object) -> str:
     """Returns the id of a prompt, of its class and its id in the tool."""
     return f"{class_name}/{_clean(str(tool_id)).strip()}"[:_LONGEST_ID]
@@ -108,12 +113,12 @@ def together(
     """Returns what readings say together; of an answer given twice the last counts.
 
     Raises:
-        InputError: one prompt has two classes or two texts.
+        InputError: there is no score at all.
     """
     rows: dict[tuple[str, str, int], ScoreRow] = {}
     prompts: dict[str, PromptLine] = {}
     notes: list[str] = []
-    others: Counter[str] = Counter()
+    different: dict[str, None] = {}  # prompts with more than one text
     n_rows = 0
     for reading in readings:
         notes += reading.notes
@@ -122,12 +127,12 @@ def together(
         n_rows += len(reading.rows)
         for prompt in reading.prompts:
             there = prompts.setdefault(prompt.prompt_id, prompt)
-            others[prompt.prompt_id] += there.asked != prompt.asked
+            if there.asked != prompt.asked:
+                different[prompt.prompt_id] = None
     if n_rows > len(rows):
         notes.append(f"{n_rows - len(rows):,} answers are there twice: the last of each counts")
-    different = [prompt_id for prompt_id, n in others.items() if n]
     if different:
-        named = ", ".join(different[:3]) + (", ..." if len(different) > 3 else "")
+        named = ", ".join(list(different)[:3]) + (", ..." if len(different) > 3 else "")
         what = f"{len(different):,} prompts differ between models (templates, examples): the first "
         notes.append(f"{what}of each is kept, got {named}")
     if not rows:

@@ -118,7 +118,7 @@ class Collection:
         known = {key.model_name for key in self.answers}
         left = tuple(task for task in self.left if task.asks not in known)
         tasks = pilots(left, PILOT)
-        worked = self._ask(tasks, self._settings.concurrency, moved)
+        worked = self._ask(tasks, moved)
         if not worked.interrupted:
             self._check(tasks, worked)
         if self._judge is not None and not worked.interrupted and not self._judge.verdicts:
@@ -127,7 +127,7 @@ class Collection:
 
     def rest(self, moved: Moved) -> Worked:
         """Returns what became of the requests that were left; those that failed are among them."""
-        worked = self._ask(self.left, self._settings.concurrency, moved)
+        worked = self._ask(self.left, moved)
         if self._judge is not None and not worked.interrupted:
             worked = _both(worked, self._ask_judge(None, moved))
         return worked
@@ -136,8 +136,7 @@ class Collection:
         """Returns what the requests that are left will take."""
         taken: dict[str, list[Taken]] = defaultdict(list)
         for answer in self.answers.values():
-            entry = Taken(answer.input_tokens, answer.output_tokens, answer.duration_s)
-            taken[answer.model_name].append(entry)
+            taken[answer.model_name].append(Taken(answer.output_tokens, answer.duration_s))
         n_left = dict.fromkeys(self._fleet, 0)
         for task in self.left:
             n_left[task.asks] += 1
@@ -146,7 +145,7 @@ class Collection:
         if self._judge is not None:
             label = self._judge.label
             verdicts = self._judge.verdicts.values()
-            taken[label] = [Taken(0, v.output_tokens, v.duration_s) for v in verdicts]
+            taken[label] = [Taken(v.output_tokens, v.duration_s) for v in verdicts]
             n_left[label], max_tokens[label] = self._n_left_to_judge(), MAX_TOKENS
             if self._judge.name in prices:
                 prices[label] = prices[self._judge.name]
@@ -158,13 +157,13 @@ class Collection:
             usd_per_million_output=prices,
         )
 
-    def _ask(self, tasks: Sequence[Task], concurrency: int, moved: Moved) -> Worked:
+    def _ask(self, tasks: Sequence[Task], moved: Moved) -> Worked:
         def take(task: Task, reply: Reply) -> None:
             answer = answer_of(task, reply)
             self._save(answer)
             self.answers[task.key] = answer
 
-        return _followed(tasks, self._fleet, concurrency, take, moved)
+        return _followed(tasks, self._fleet, self._settings.concurrency, take, moved)
 
     def _ask_judge(self, n_most: int | None, moved: Moved) -> Worked:
         judge = self._judge

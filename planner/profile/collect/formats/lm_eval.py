@@ -22,6 +22,7 @@ from planner.profile.collect.imported import (
     as_name,
     as_score,
     estimated_tokens,
+    first_line,
     prompt_key,
     prompt_line,
     score_fault,
@@ -41,8 +42,8 @@ def recognises(name: str, text: str) -> bool:
     """Returns whether a text is a sample log, or the results file beside some."""
     if _RESULTS.fullmatch(base_name(name)):
         return '"model_name"' in text or '"results"' in text
-    start = text.lstrip("\ufeff \n\r\t")[:1]
-    return start == "{" and '"doc_id"' in text and '"filtered_resps"' in text[:200_000]
+    is_object = first_line(text).startswith("{")
+    return is_object and '"doc_id"' in text and '"filtered_resps"' in text[:200_000]
 
 
 def parse(files: Mapping[str, str], options: ImportOptions) -> Reading:
@@ -194,5 +195,4 @@ def _answer(resps: object) -> str | None:
     """Returns the text that was generated; None for multiple choice, where nothing was."""
     first = resps[0] if isinstance(resps, list) and resps else None
     text = first[0] if isinstance(first, list) and first else first
-    is_choice = isinstance(first, list) and len(first) > 0 and isinstance(first[0], list)
-    return text if isinstance(text, str) and not is_choice else None
+    return text if isinstance(text, str) else None

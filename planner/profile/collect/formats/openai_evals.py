@@ -20,6 +20,7 @@ from planner.profile.collect.imported import (
     as_name,
     as_score,
     estimated_tokens,
+    first_line,
     prompt_key,
     prompt_line,
     score_fault,
@@ -36,7 +37,7 @@ Event = Mapping[str, object]
 
 def recognises(name: str, text: str) -> bool:
     """Returns whether a text starts with the spec of a run."""
-    first = text.lstrip("\ufeff \n\r\t")[:20_000].split("\n", 1)[0]
+    first = first_line(text)
     return first.startswith('{"spec"') and '"completion_fns"' in first
 
 

@@ -20,6 +20,7 @@ from planner.profile.collect.imported import (
     as_name,
     as_score,
     estimated_tokens,
+    first_line,
     prompt_key,
     prompt_line,
     score_fault,
@@ -35,7 +36,7 @@ _MOST_FAULTS = 5
 
 def recognises(name: str, text: str) -> bool:
     """Returns whether a text starts with the header of such a table."""
-    first = text.lstrip("\ufeff \n\r\t")[:20_000].split("\n", 1)[0]
+    first = first_line(text)
     return all(column in first for column in _NEEDED)
 
 
