@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.exact.joint import Joint, Objective, Tiers, build_joint, halved, read_tiers
+from planner.exact.joint import Joint, Objective, build_joint
+from planner.exact.readings import Tiers, halved, read_tiers
 from planner.routing.linear import maximise, maximise_integer, nodes_within
 from planner.space import Space
 from planner.spec.table import PoolTable

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.exact.joint import Joint, Objective, Tiers, build_joint, halved, read_tiers
+from planner.exact.joint import Joint, Objective, build_joint
+from planner.exact.readings import Tiers, halved, read_tiers
 from planner.routing.linear import (
     IntegerSolution,
     Solution,

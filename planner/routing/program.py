@@ -91,7 +91,11 @@ def build(case: Case, load_upper: FloatArray, load_lower: FloatArray | float = 0
 
 
 def add_stages(
-    program: Program, column_cascade: IntArray, counted: FloatArray, shares: IntArray
+    program: Program,
+    column_cascade: IntArray,
+    counted: FloatArray,
+    shares: IntArray,
+    block: str = "stages",
 ) -> None:
     """Adds the rows that make the two stages of each cascade equal.
 
@@ -100,12 +104,13 @@ def add_stages(
         column_cascade: number of the cascade of each share, -1 where it is none, (J,).
         counted: 1 in first stages, 0 in second ones, (J,).
         shares: where the shares are in the program, (J,).
+        block: name of the rows.
     """
     j = np.flatnonzero(column_cascade >= 0)
     if j.size:
         numbers, row = np.unique(column_cascade[j], return_inverse=True)
         sign = np.where(counted[j] > 0, 1.0, -1.0)
-        program.add_rows("stages", numbers.size, [(row, shares[j], sign)], lower=0.0)
+        program.add_rows(block, numbers.size, [(row, shares[j], sign)], lower=0.0)
 
 
 def highest_rate_factor(case: Case) -> float:

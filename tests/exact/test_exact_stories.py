@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.exact.bound import bound
-from planner.exact.joint import Objective, build_joint, read_tiers
+from planner.exact.joint import Objective, build_joint
+from planner.exact.readings import read_tiers
 from planner.exact.seeds import repaired, seeds
 from planner.routing.linear import maximise, maximise_integer
 from planner.space import Offer
