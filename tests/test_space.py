@@ -108,32 +108,57 @@ def test_groups_that_do_not_divide_a_node_fill_whole_nodes_exactly(size: int, st
 
 
 @pytest.mark.parametrize("stock", [8, 11, 12, 16])
-def test_whatever_is_admitted_can_be_placed(stock: int) -> None:
+def test_sizes_that_leave_gaps_are_admitted_exactly_where_they_can_be_placed(stock: int) -> None:
     gpu, sizes = gpu_of("g"), (1, 3, 4, 6)
     space = space_of([own(f"tp{s}", gpu, s) for s in sizes], stock={"g": stock})
-    found = admitted(space, 4)
-    assert len(found) > 10
-    assert all(placeable(sizes, z, stock) for z in found)
+    for z in itertools.product(range(4), range(5), range(4), range(3)):
+        can_be = placeable(sizes, z, stock)
+        assert space.admits(np.array(z)) == can_be, z
+        assert not can_be or (space.rows @ np.array(z) <= space.limits).all(), z
 
 
-def test_a_replica_of_three_gpus_takes_half_a_node_and_pays_for_it() -> None:
+def test_the_row_of_large_replicas_leaves_no_two_on_a_node() -> None:
+    pools = [own(f"tp{size}", gpu_of("g"), size) for size in (5, 6, 3)]
+    space = space_of(pools, stock={"g": 21})
+    assert space.row_names == ("stock:g", "halves:g")
+    assert space.limits.tolist() == [21.0, 3.0]  # the last node of five carries one of five
+    assert space.broken(np.array([3, 1, 0])) == ["halves:g"]  # 21 GPUs of 21
+    assert space.broken(np.array([1, 1, 3])) == ["placement:g"]  # beside 6 a node holds no 3
+    assert space.broken(np.array([1, 1, 2])) == []
+
+
+def test_a_replica_of_three_gpus_pays_for_three() -> None:
     space = space_of([own("odd", gpu_of("g"), 3)], stock={"g": 16})
-    assert space.gpus_per_replica.tolist() == [4.0]
-    assert float(space.cost_usd_per_h(np.array([3]))) == pytest.approx(24.0)
+    assert space.gpus_per_replica.tolist() == [3.0] and space.upper.tolist() == [4]
+    assert float(space.cost_usd_per_h(np.array([3]))) == pytest.approx(18.0)
 
 
 def test_a_pool_that_spans_nodes_needs_no_node() -> None:
     gpu = gpu_of("g", node=4)
     pools = [own("wide", gpu, 8), own("spanning", gpu, 8, spans_nodes=True)]
-    assert space_of(pools, stock={"g": 20}).upper.tolist() == [0, 2]
+    space = space_of(pools, stock={"g": 20})
+    assert space.upper.tolist() == [0, 2]
+    assert space.gpus_per_replica.tolist() == [0.0, 8.0]  # the first fits into no node
 
 
-def test_stages_and_copies_may_lie_on_different_nodes() -> None:
+def test_stages_and_copies_of_a_replica_lie_on_one_node() -> None:
     gpu = gpu_of("g", node=4)
-    pools = [own("pp", gpu, 4, pipeline_parallel=2), own("dp", gpu, 2, data_parallel=3)]
-    space = space_of(pools, stock={"g": 24})
-    assert space.gpus_per_replica.tolist() == [8.0, 6.0]
-    assert space.upper.tolist() == [3, 4]
+    pools = [own("pp", gpu, 4, pipeline_parallel=2), own("dp", gpu, 2, data_parallel=2)]
+    more = [own("wide", gpu, 4, pipeline_parallel=2, spans_nodes=True)]
+    space = space_of([*pools, *more], stock={"g": 24})
+    assert space.gpus_per_replica.tolist() == [0.0, 4.0, 8.0]
+    assert space.upper.tolist() == [0, 6, 3]
+
+
+# ---- pools that share GPUs -------------------------------------------------------------------
+
+
+def part(name: str, gpu: Gpu, compute: float, memory: float, model: str, tp: int = 1) -> Profile:
+    share = GpuShare(compute_ratio=compute, memory_gib=memory)
+    pool = Pool(
+        name=name, model_name=model, gpu=gpu.name, tensor_parallel=tp, share=share, source="test"
+    )
+    return Profile(pool, gpu, None)
 
 
 SHARES = [(0.5, 60.0), (0.4, 20.0), (0.25, 15.0), (0.6, 10.0), (1.0, 30.0)]
@@ -141,41 +166,92 @@ SHARES = [(0.5, 60.0), (0.4, 20.0), (0.25, 15.0), (0.6, 10.0), (1.0, 30.0)]
 
 @pytest.mark.parametrize(("compute", "memory"), SHARES)
 @pytest.mark.parametrize("stock", [1, 2, 3])
-def test_a_part_of_a_gpu_lies_on_one_gpu(compute: float, memory: float, stock: int) -> None:
-    share = GpuShare(compute_ratio=compute, memory_gib=memory)
-    space = space_of([own("part", gpu_of("g"), share=share)], stock={"g": stock})
-    bins = tuple([(1.0, MEMORY_GIB)] * stock)
-    most = max(n for n in range(20) if fits(((compute, memory),) * n, bins))
-    assert admitted(space, 20) == {(n,) for n in range(most + 1)}
-    # Replicas that fill a GPU pay for all of it, by whatever they fill it with.
-    assert float(space.cost_usd_per_h(np.array([most]))) == pytest.approx(2.0 * stock)
+def test_no_two_replicas_of_a_model_lie_on_one_gpu(
+    compute: float, memory: float, stock: int
+) -> None:
+    space = space_of([part("a", gpu_of("g"), compute, memory, "m")], stock={"g": stock})
+    assert admitted(space, 20) == {(n,) for n in range(stock + 1)}
+    assert float(space.cost_usd_per_h(np.array([stock]))) == pytest.approx(2.0 * stock)
 
 
-def test_parts_and_whole_gpus_are_admitted_exactly_where_compute_and_memory_suffice() -> None:
+@pytest.mark.parametrize("stock", [1, 2, 3])
+def test_parts_and_whole_gpus_are_admitted_exactly_where_they_can_be_placed(stock: int) -> None:
     gpu, parts = gpu_of("g"), [(0.5, 60.0), (0.5, 20.0), (0.25, 20.0)]
-    shares = [GpuShare(compute_ratio=c, memory_gib=m) for c, m in parts]
-    pools = [own(f"part{i}", gpu, share=s) for i, s in enumerate(shares)]
-    space = space_of([*pools, own("whole", gpu)], stock={"g": 2})
-    assert space.row_names == ("stock:g", "memory:g")
-    items = [*parts, (1.0, MEMORY_GIB)]
-    gpus = ((1.0, MEMORY_GIB),) * 2
-    for z in itertools.product(range(4), range(5), range(9), range(3)):
-        placed = tuple(item for item, n in zip(items, z, strict=True) for _ in range(n))
-        # A GPU that carries a replica of 60 of 80 GiB holds no second one: it counts as full.
-        compute = sum(n * c for n, (c, _) in zip(z, items, strict=True))
-        memory = sum(n * m for n, m in zip(z, (80.0, 20.0, 20.0, 80.0), strict=True))
-        assert space.admits(np.array(z)) == (compute <= 2 and memory <= 160), z
-        if space.admits(np.array(z)):
-            assert fits(placed, gpus), z
+    pools = [part(f"p{i}", gpu, c, m, f"m{i}") for i, (c, m) in enumerate(parts)]
+    space = space_of([*pools, own("whole", gpu)], stock={"g": stock})
+    models = tuple((f"copies:g:m{i}") for i in range(3))
+    assert space.row_names == ("stock:g", "memory:g", *models)
+    for z in itertools.product(range(4), range(4), range(4), range(3)):
+        used = least_gpus_by_hand([*parts, (1.0, MEMORY_GIB)], z)
+        assert space.admits(np.array(z)) == (used <= stock), z
+        if used <= stock:
+            assert space.gpu_count(np.array(z)) == {"g": used}
+            assert (space.rows @ np.array(z) <= space.limits).all()
+            assert float(space.cost_usd_per_h(np.array(z))) == pytest.approx(2.0 * used)
 
 
-def test_parts_on_several_gpus_count_each_of_them() -> None:
-    share = GpuShare(compute_ratio=0.5, memory_gib=40.0)
-    pool = own("part", gpu_of("g"), 2, data_parallel=2, share=share)
-    space = space_of([pool], stock={"g": 4})
-    assert space.gpus_per_replica.tolist() == [2.0]
-    assert space.upper.tolist() == [2]
-    assert space_of([own("p", gpu_of("g"), 4, share=share)], stock={"g": 2}).upper.tolist() == [0]
+def least_gpus_by_hand(parts: Sequence[tuple[float, float]], z: Sequence[int]) -> int:
+    """The fewest GPUs for three parts of three models and whole GPUs, by all ways to pair them."""
+    best = 10**6
+    for n_abc, n_ab, n_ac, n_bc in itertools.product(range(4), repeat=4):
+        sets = ((0, 1, 2), (0, 1), (0, 2), (1, 2))
+        placed = [0, 0, 0]
+        for members, n in zip(sets, (n_abc, n_ab, n_ac, n_bc), strict=True):
+            if n and any(sum(parts[i][d] for i in members) > (1.0, MEMORY_GIB)[d] for d in (0, 1)):
+                break
+            for i in members:
+                placed[i] += n
+        else:
+            alone = [n - done for n, done in zip(z[:3], placed, strict=True)]
+            if min(alone) >= 0:
+                best = min(best, n_abc + n_ab + n_ac + n_bc + sum(alone) + z[3])
+    return best
+
+
+def test_a_gpu_that_is_shared_is_paid_whole_and_split_by_what_is_taken_of_it() -> None:
+    gpu = gpu_of("g")
+    pools = [part("a", gpu, 0.3, 20.0, "m"), part("b", gpu, 0.2, 48.0, "n"), own("c", gpu, 2)]
+    space = space_of(pools, stock={"g": 4})
+    z = np.array([1, 1, 1])
+    assert space.gpus_per_replica.tolist() == [0.3, 0.6, 2.0]
+    assert space.pool_gpus(z) == pytest.approx([1 / 3, 2 / 3, 2.0])
+    assert space.pool_usd_per_h(z) == pytest.approx([2 / 3, 4 / 3, 4.0])
+    assert float(space.cost_usd_per_h(z)) == pytest.approx(6.0)
+    assert space.placement(z) == {0: ((2,),), 1: ((2,),), 2: ((0, 1),)}
+    assert space.placement(np.array([1, 1, 2])) is None
+    many = space.cost_usd_per_h(np.array([[1, 0, 0], [2, 1, 0], [0, 0, 1]]))
+    assert many.tolist() == [2.0, 4.0, 4.0]
+
+
+def test_shards_of_a_shared_replica_lie_on_different_gpus() -> None:
+    gpu = gpu_of("g")
+    pools = [part("a", gpu, 0.5, 40.0, "m", tp=2), part("b", gpu, 0.5, 40.0, "n")]
+    space = space_of(pools, stock={"g": 2})
+    assert space.upper.tolist() == [1, 2]
+    assert admitted(space, 3) == {(a, b) for a in range(2) for b in range(3)}
+    assert space_of([part("p", gpu, 0.5, 40.0, "m", tp=4)], stock={"g": 2}).upper.tolist() == [0]
+
+
+def test_the_budget_counts_gpus_that_the_placement_opens() -> None:
+    gpu = gpu_of("g")
+    pools = [part("a", gpu, 0.6, 10.0, "m"), part("b", gpu, 0.5, 10.0, "n")]
+    space = space_of(pools, stock={"g": 4}, budget_usd_per_h=4.0)
+    assert space.broken(np.array([1, 1])) == []
+    assert space.broken(np.array([2, 1])) == ["budget"]  # the sums say two GPUs, they need three
+    assert (space.rows @ np.array([2, 1]) <= space.limits).all()
+    assert space.broken(np.array([3, 0])) == ["budget"]
+
+
+def test_rows_of_a_budget_stay_few_and_the_budget_holds() -> None:
+    gpus = [gpu_of(f"g{k}") for k in range(5)]
+    pools = [part(f"{m}{k}", g, 0.6, 10.0, m) for k, g in enumerate(gpus) for m in ("a", "b")]
+    space = space_of(pools, stock={g.name: 2 for g in gpus}, budget_usd_per_h=8.0)
+    assert space.row_names.count("budget") == 1  # of 4 ** 5 choices of what counts
+    for z in np.random.default_rng(0).integers(0, 3, (300, 10)):
+        used = z.reshape(5, 2).sum(axis=1)  # 0.6 and 0.6 are not on one GPU
+        fits = bool((used <= 2).all()) and 2.0 * used.sum() <= 8.0
+        assert space.admits(z) == fits
+        assert not fits or (space.rows @ z <= space.limits + 1e-9).all()
 
 
 # ---- money ----------------------------------------------------------------------------------
@@ -237,6 +313,25 @@ def test_the_rent_of_a_kind_is_split_by_the_gpus_used() -> None:
     z = np.array([1, 1, 2, 1])
     assert space.pool_usd_per_h(z) == pytest.approx([2.0, 4.0, 10.0, 0.0])  # 1 + 1 + 4 on three
     assert space.gpu_count(z) == {"g": 3.0, "h": 2.0}
+
+
+def test_of_spot_gpus_those_count_that_are_there() -> None:
+    g = gpu_of("g")
+    supply = (
+        Supply(gpu="g", count=2, usd_per_h=2.0, kind="reserved"),
+        Supply(gpu="g", count=7, usd_per_h=1.0, kind="spot", availability_ratio=0.8),
+        Supply(gpu="g", count=4, usd_per_h=3.0, kind="spot", availability_ratio=0.1),
+    )
+    space = space_of([own("g1", g)], supply=supply)
+    assert space.upper.tolist() == [7]  # 2, and 5.6 and 0.4 rounded down
+    kinds = [(o.kind, o.count, o.usd_per_h) for o in space.offers["g"]]
+    assert kinds == [("spot", 5.0, 1.0), ("reserved", 2.0, 2.0), ("spot", 0.0, 3.0)]
+    assert float(space.cost_usd_per_h(np.array([6]))) == pytest.approx(7.0)
+    spot = [space.spot_count(np.array([n])) for n in (0, 3, 6)]
+    assert spot == [{}, {"g": 3.0}, {"g": 5.0}]
+    assert Supply(gpu="g", count=7, usd_per_h=1.0, kind="spot").n_counted == 7
+    with pytest.raises(ValueError, match="availability_ratio is for kind: spot"):
+        Supply(gpu="g", count=7, usd_per_h=1.0, availability_ratio=0.8)
 
 
 def test_a_question_may_override_prices_even_to_nothing() -> None:

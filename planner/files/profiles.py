@@ -146,6 +146,10 @@ def _check_node(pool: Pool, gpu: Gpu, name: str, faults: list[Fault]) -> None:
     if pool.tensor_parallel > gpu.gpus_per_node and not pool.spans_nodes:
         what = f"must be at most {gpu.gpus_per_node} GPUs, a node, got {pool.tensor_parallel}"
         faults.append(Fault(name, "tensor_parallel", what, "set spans_nodes: true if it is meant"))
+    elif pool.replica_gpus > gpu.gpus_per_node and not pool.spans_nodes:
+        size = pool.replica_gpus
+        what = f"is false, got a replica of {size} GPUs on nodes of {gpu.gpus_per_node}"
+        faults.append(Fault(name, "spans_nodes", what, "set spans_nodes: true if it is meant"))
     if pool.share is not None and pool.share.memory_gib > gpu.memory_gib:
         what = f"must be at most {gpu.memory_gib:g} GiB, got {pool.share.memory_gib:g} GiB"
         faults.append(Fault(name, "share.memory_gib", what, "correct the share"))

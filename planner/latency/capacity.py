@@ -4,16 +4,19 @@ Notation
     s      work of a request: the part of a replica's second that it takes      s
     p, o   its prefilled prompt and its output tokens
     x      the largest rate one replica sustains at a shape                      1/s
+    R      measured over fitted work, between the measured shapes                ratio
+    d      distance of two shapes: of log tokens of prompt and output            log ratio
 
 Program
-    capacity.csv   s = a p + b o, fitted to s = 1/x of the measured shapes
+    capacity.csv   s = (a p + b o) R(p, o), with a, b fitted to s = 1/x of the measured shapes
+                   R = sum_i R_i / d_i^2 over sum_i 1 / d_i^2: at a measured shape exactly its own
     hosted API     s = 1 / max_rps for every request: the provider limits requests, and queues none
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +32,7 @@ from planner.spec.workload import RequestShape, ScopedLimit
 
 UNKNOWN_MS = 1e7  # stands for a latency nobody measured; such a pool may carry no limited class
 PROMPT_RATIO = 0.05  # work of a prompt token over that of an output token, before any data
+SAME_SHAPE = 1e-24  # squared distance below which a shape is a measured one
 # Spread of single requests around a hosted API's published means: an assumption.
 HOSTED_CV: dict[Metric, float] = {"ttft": 0.6, "tpot": 0.3}
 _LOADS = np.array([0.0, 0.5, 1.0])
@@ -43,6 +47,7 @@ class CapacityLaw:
     output_token_s: float
     ttft_ms: float | None = None
     tpot_ms: float | None = None
+    measured_at: tuple[tuple[float, float, float], ...] = ()  # prompt and output tokens, R
 
     @classmethod
     def hosted(cls, max_rps: float, ttft_ms: float | None, tpot_ms: float | None) -> CapacityLaw:
@@ -51,20 +56,50 @@ class CapacityLaw:
 
     @classmethod
     def measured(cls, points: Sequence[CapacityPoint]) -> CapacityLaw:
-        """Returns the law through the measured capacities (relative least squares, robust)."""
+        """Returns the law through the measured capacities (relative least squares, robust).
+
+        Where it misses them it is bent: a table of capacities is what its maker measured.
+        """
         x = np.array([[p.input_tokens, p.output_tokens] for p in points])
         work = np.array([1.0 / p.max_rps for p in points])
         output_s = float(np.median(work / (x @ np.array([PROMPT_RATIO, 1.0]))))
         centre = np.array([PROMPT_RATIO * output_s, output_s])
         scale, width = np.full(work.size, 0.05), np.array([1.5, 3.0])
         fitted = fit_log(LogProblem(x, np.log(work), scale, centre, width))
-        return cls(0.0, float(fitted[0]), float(fitted[1]))
+        shapes, which = np.unique(x, axis=0, return_inverse=True)
+        ratio = work / (x @ fitted)
+        at = [float(np.median(ratio[which == i])) for i in range(len(shapes))]
+        known = tuple((p, o, r) for (p, o), r in zip(shapes.tolist(), at, strict=True))
+        return cls(0.0, float(fitted[0]), float(fitted[1]), measured_at=known)
+
+    def scaled(self, ratio: float) -> CapacityLaw:
+        """Returns the law of a replica that needs `ratio` times as long for everything."""
+        return replace(
+            self,
+            request_s=self.request_s * ratio,
+            prompt_token_s=self.prompt_token_s * ratio,
+            output_token_s=self.output_token_s * ratio,
+            ttft_ms=None if self.ttft_ms is None else self.ttft_ms * ratio,
+            tpot_ms=None if self.tpot_ms is None else self.tpot_ms * ratio,
+        )
 
     def work_s(self, shapes: Sequence[RequestShape | None]) -> FloatArray:
         """Returns the work per request of every class in replica-seconds, (C,), NaN if barred."""
         classes = ClassMoments.of(shapes)
-        tokens = self.prompt_token_s * classes.prompt_tokens
-        return np.asarray(self.request_s + tokens + self.output_token_s * classes.output_tokens)
+        tokens_s = self.prompt_token_s * classes.prompt_tokens
+        tokens_s = tokens_s + self.output_token_s * classes.output_tokens
+        bent = self._measured_ratio(classes.prompt_tokens, classes.output_tokens)
+        return np.asarray(self.request_s + tokens_s * bent)
+
+    def _measured_ratio(self, prompt_tokens: FloatArray, output_tokens: FloatArray) -> FloatArray:
+        """Returns measured over fitted work at shapes, (C,); 1 where nothing was measured."""
+        if not self.measured_at:
+            return np.ones(prompt_tokens.size)
+        prompt, output, ratio = np.array(self.measured_at).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            along = np.log(prompt_tokens[:, None] / prompt), np.log(output_tokens[:, None] / output)
+        weight = 1.0 / np.maximum(along[0] ** 2 + along[1] ** 2, SAME_SHAPE)
+        return np.asarray((weight @ ratio) / weight.sum(axis=1))
 
     def tabulate(
         self,

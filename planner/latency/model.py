@@ -9,7 +9,7 @@ Notation
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from planner.latency.saturation import Caps, Saturation, decode_curve_ms, satura
 from planner.latency.sojourn import Replica, Sojourn, sojourn
 from planner.latency.steplaw import StepLaw
 from planner.spec.arrays import FloatArray
-from planner.spec.base import METRICS, Metric
+from planner.spec.base import METRICS, Metric, Origin, worst_origin
 from planner.spec.pool import Profile
 from planner.spec.table import PoolTable
 from planner.spec.workload import RequestShape, ScopedLimit
@@ -94,6 +94,19 @@ class LatencyModel:
             band_ratio=self.bands.at(running, extrapolated, mean, replica.prefill.ratio),
             extrapolated=extrapolated,
             origin=self.bands.origin,
+        )
+
+    def slowed(self, ratio: float, origin: Origin) -> LatencyModel:
+        """Returns the model of a replica that needs `ratio` times as long for everything.
+
+        Its figures are at best of the origin of the ratio.
+        """
+        origins = {metric: worst_origin(o, origin) for metric, o in self.bands.origin.items()}
+        return replace(
+            self,
+            law=None if self.law is None else self.law.scaled(ratio),
+            capacity=None if self.capacity is None else self.capacity.scaled(ratio),
+            bands=replace(self.bands, origin=origins),
         )
 
     def work_s(self, shape: RequestShape) -> float:

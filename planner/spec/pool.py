@@ -41,10 +41,16 @@ BYTES_PER_PARAMETER: dict[Precision, float] = {
 
 
 class GpuShare(Spec):
-    """The part of each GPU that a replica takes when it shares the GPU with others."""
+    """The part of each GPU that a replica takes when it shares the GPU with others.
+
+    A profile measured alone on its part knows nothing of neighbours, who slow each other down by
+    what no part divides (memory bandwidth, caches): all its times are `slowdown_ratio` as long.
+    """
 
     compute_ratio: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
     memory_gib: Positive
+    slowdown_ratio: Annotated[float, Field(ge=1, le=100, strict=True)] = 1.0
+    slowdown_origin: Literal["measured", "assumed"] = "assumed"
 
 
 class HostedPrice(Spec):
@@ -94,12 +100,16 @@ class Pool(Spec):
         return self.scores_model_name or self.model_name
 
     @property
+    def replica_gpus(self) -> int:
+        """Returns the GPUs that one replica lies on, whole or in part."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @property
     def n_gpus(self) -> float:
         """Returns the GPUs that one replica takes, fractional for a pool that shares GPUs."""
         if self.gpu is None:
             return 0.0
-        whole = self.tensor_parallel * self.pipeline_parallel * self.data_parallel
-        return whole * (self.share.compute_ratio if self.share else 1.0)
+        return self.replica_gpus * (self.share.compute_ratio if self.share else 1.0)
 
 
 class PoolSettings(Spec):
