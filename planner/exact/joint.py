@@ -16,7 +16,7 @@ Notation (see routing/case.py for columns, entries and figures; there replicas a
     h_j      1, or 0 in the second stage of a cascade                                   (J,)
 
 The program
-    min   sum_o usd_o y_o + sum_jk usd_j x_jk   (cost), or
+    min   sum_o usd_o y_o + sum_jk usd_j x_jk + change   (cost), or
     max   sum_jk w_c q_j x_jk                   (quality), or      max phi   (rate_factor)
     serve:<class>      sum_{jk of c} h_j x_jk + u_c - phi              =  0
     stages:<cascade>   sum_{jk of first} x_jk - sum_{jk of second} x_jk =  0
@@ -26,11 +26,10 @@ The program
     limit:<l>          sum_ek t_e (F_ek / b_l - h_j) x_jk             <=  0
     quality            sum_jk h_j w_c (floor - q_j) x_jk              <=  0
     quality:<class>    sum_{jk of c} h_j (floor_c - q_j) x_jk         <=  0
-    gpus:<gpu>         sum_{p on gpu} g_p n_p - sum_{o of gpu} y_o     =  0
-    space rows         rows n <= limits,  lower <= n <= upper,  0 <= y_o <= count_o
+    budget             sum_o usd_o y_o + sum_jk usd_j x_jk             <=  B
+    and those of the deployment, its places and its changes (rent.py)
 
-Offers of one GPU are convex (cheapest first), so y needs no integers. Limits over all traffic are
-linear as well, because a tier fixes the figure.
+Limits over all traffic are linear as well, because a tier fixes the figure.
 
 Two readings of F:
   conservative   the largest figure up to rho_ak. With one tier per pool a solution is a plan: the
@@ -52,8 +51,16 @@ from typing import Literal
 
 import numpy as np
 
+from planner.exact.flows import Flows, FlowService, add_flow_service
 from planner.exact.readings import Tiers
-from planner.exact.rent import Rent, add_rent, dearest_offer_usd_per_h
+from planner.exact.rent import (
+    Change,
+    Rent,
+    add_budget,
+    add_change,
+    add_rent,
+    dearest_offer_usd_per_h,
+)
 from planner.exact.service import Service, add_service
 from planner.routing.linear import Program
 from planner.spec.arrays import FloatArray, IntArray
@@ -67,7 +74,7 @@ class Joint:
 
     program: Program
     rent: Rent
-    service: Service
+    service: Service | FlowService
     unit: float  # value of one unit of the program's objective
 
     @property
@@ -77,48 +84,75 @@ class Joint:
 
     @property
     def shares(self) -> IntArray:
-        """Returns the columns of the shares, (J, T)."""
+        """Returns the columns of the shares, (J, T); of flows, T = 1."""
         return self.service.shares
 
 
 def build_joint(
-    tiers: Tiers,
+    tiers: Tiers | Flows,
     objective: Objective,
     floor: float | None,
     integer: bool,
     one_tier: bool = False,
     unserved_price: float | None = None,
+    budget_usd_per_h: float | None = None,
+    change: Change | None = None,
+    thrift: float = 0.0,
 ) -> Joint:
     """Returns the joint program of one objective.
 
     Args:
-        tiers: loads and figures.
+        tiers: loads and figures; or flows, where limits are over all traffic only.
         objective: what is best.
         floor: least mean quality of the served traffic, if any.
         integer: whether replicas are whole.
-        one_tier: whether all replicas of a pool run at the same tier (adds binaries).
+        one_tier: whether all replicas of a pool run at the same tier (adds binaries; not of flows).
         unserved_price: objective lost, in its unit, if no traffic is served; None: all is served.
+        budget_usd_per_h: of rent and hosted requests together; by default the box's own.
+        change: what moving away from a deployment costs, where the objective is cost.
+        thrift: objective lost per $/h of rent where the objective is not cost, to break ties.
     """
     program = Program()
     gain, per_usd, unit = gains(tiers, objective)
+    per_usd = per_usd if objective == "cost" else -thrift
     rent = add_rent(program, tiers.space, per_usd, integer)
     lost = None if unserved_price is None else unserved_price * tiers.case.weight
     maximises_rate = objective == "rate_factor"
-    service = add_service(
-        program, tiers, rent.replicas, gain, floor, one_tier, maximises_rate, lost
-    )
+    service: Service | FlowService
+    if isinstance(tiers, Flows):
+        service = add_flow_service(program, tiers, rent.replicas, gain, floor, maximises_rate, lost)
+    else:
+        service = add_service(
+            program, tiers, rent.replicas, gain, floor, one_tier, maximises_rate, lost
+        )
+    if change is not None and objective == "cost":
+        add_change(program, rent, change, per_usd)
+    hosted = hosted_usd_per_h(tiers)
+    budget = budget_usd_per_h
+    if budget is None and (hosted.any() or tiers.space.shares_gpus):
+        budget = tiers.space.budget_usd_per_h  # otherwise the rows of the box say it
+    if budget is not None:
+        budget *= 1.0 + tiers.slack_ratio
+        shares = service.shares
+        add_budget(program, rent, budget, shares.ravel(), np.repeat(hosted, shares.shape[1]))
     return Joint(program, rent, service, unit)
 
 
-def gains(tiers: Tiers, objective: Objective) -> tuple[FloatArray, float, float]:
+def gains(tiers: Tiers | Flows, objective: Objective) -> tuple[FloatArray, float, float]:
     """Returns the gain of every share (J,), that of one $/h of rent, and the value of one unit."""
     case = tiers.case
     if objective == "quality":
         return case.weight[case.column_class] * case.quality, 0.0, 1.0
     if objective == "rate_factor":
         return np.zeros(case.work.size), 0.0, 1.0
-    workload, pool = case.problem.workload, case.pools[case.column_slot]
-    rate_per_h = 3600.0 * workload.rate_rps[case.column_row]
-    hosted = rate_per_h * workload.request_usd[case.column_row, pool]
+    hosted = hosted_usd_per_h(tiers)
     unit = max(dearest_offer_usd_per_h(tiers.space), float(hosted.max(initial=0.0))) or 1.0
     return -hosted / unit, -1.0 / unit, unit
+
+
+def hosted_usd_per_h(tiers: Tiers | Flows) -> FloatArray:
+    """Returns what hosted requests cost if all of a share's traffic goes that way, in $/h, (J,)."""
+    case = tiers.case
+    workload, pool = case.problem.workload, case.pools[case.column_slot]
+    rate_per_h = 3600.0 * workload.rate_rps[case.column_row]
+    return np.asarray(rate_per_h * workload.request_usd[case.column_row, pool])

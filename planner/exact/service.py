@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.exact.readings import Tiers
+from planner.routing.case import Case
 from planner.routing.linear import Entry, Program
 from planner.routing.program import add_stages
+from planner.space import Space
 from planner.spec.arrays import FloatArray, IntArray
 
 HIGHEST_RATE_FACTOR = 1e6
@@ -52,31 +54,83 @@ def add_service(
         unserved_loss: objective lost where a class is not served, (C,); None: all is served.
         prefix: before the names of the blocks of rows.
     """
-    case = tiers.case
-    n_columns, (n_slots, n_tiers) = case.work.size, tiers.loads.shape
-    most_phi = _highest_rate_factor(tiers) if maximises_rate else 1.0
-    shares = program.add_columns(
-        n_columns * n_tiers, 0.0, most_phi, np.repeat(gain, n_tiers)
-    ).reshape(n_columns, n_tiers)
-    loss = np.zeros(case.n_classes) if unserved_loss is None else unserved_loss
-    most_unserved = 0.0 if unserved_loss is None else 1.0
-    unserved = program.add_columns(case.n_classes, 0.0, most_unserved, -loss)
-    free = float(maximises_rate)
-    factor = program.add_columns(1, 1.0 - free, most_phi, free)
+    case, (n_slots, n_tiers) = tiers.case, tiers.loads.shape
+    served = add_served(
+        program,
+        case,
+        tiers.space,
+        tiers.loads[:, -1],
+        np.repeat(gain, n_tiers),
+        maximises_rate,
+        unserved_loss,
+        prefix,
+    )
     groups = program.add_columns(n_slots * n_tiers).reshape(n_slots, n_tiers)
-    service = Service(shares, unserved, factor, groups)
+    service = Service(served.shares, served.unserved, served.rate_factor, groups)
     _add_loads(program, tiers, replicas, service, prefix)
-    _add_promises(program, tiers, service, floor, prefix)
+    _add_limits(program, tiers, service, prefix)
+    add_floors(program, case, service.shares, floor, tiers.slack_ratio, prefix)
     if one_tier:
-        _add_one_tier(program, tiers, service, most_phi, prefix)
+        _add_one_tier(program, tiers, service, served.most_phi, prefix)
     return service
 
 
-def _highest_rate_factor(tiers: Tiers) -> float:
+@dataclass(frozen=True)
+class Served:
+    """Where the columns of who is served are, whatever the form of the limits."""
+
+    shares: IntArray  # (J, T)
+    unserved: IntArray  # (C,)
+    rate_factor: IntArray  # (1,)
+    most_phi: float  # what the rate factor can be
+
+
+def add_served(
+    program: Program,
+    case: Case,
+    space: Space,
+    most_load: FloatArray,
+    gain: FloatArray,
+    maximises_rate: bool,
+    unserved_loss: FloatArray | None,
+    prefix: str,
+) -> Served:
+    """Returns the columns of the shares of all classes, added with the rows that serve them.
+
+    Args:
+        program: to which they are added.
+        case: all usable pools with one replica each.
+        space: the box of deployments.
+        most_load: highest load per replica, (A,).
+        gain: objective of each share, (J * T,): T per class and pool.
+        maximises_rate: whether the rate factor is free, and worth 1.
+        unserved_loss: objective lost where a class is not served, (C,); None: all is served.
+        prefix: before the names of the blocks of rows.
+    """
+    n_columns, n_classes = case.work.size, case.n_classes
+    most_phi = _highest_rate_factor(case, space, most_load) if maximises_rate else 1.0
+    shares = program.add_columns(gain.size, 0.0, most_phi, gain)
+    shares = shares.reshape(n_columns, -1 if n_columns else 1)
+    loss = np.zeros(n_classes) if unserved_loss is None else unserved_loss
+    most_unserved = 0.0 if unserved_loss is None else 1.0
+    unserved = program.add_columns(n_classes, 0.0, most_unserved, -loss)
+    free = float(maximises_rate)
+    factor = program.add_columns(1, 1.0 - free, most_phi, free)
+    n_tiers, x = shares.shape[1], shares.ravel()
+    counted = np.repeat(case.counted, n_tiers)
+    classes, phi = np.arange(n_classes), np.repeat(factor, n_classes)
+    serve: list[Entry] = [(np.repeat(case.column_class, n_tiers), x, counted)]
+    serve += [(classes, unserved, 1.0), (classes, phi, -1.0)]
+    program.add_rows(f"{prefix}serve", n_classes, serve, lower=0.0)
+    cascades = np.repeat(case.column_cascade, n_tiers)
+    add_stages(program, cascades, counted, x, f"{prefix}stages")
+    return Served(shares, unserved, factor, most_phi)
+
+
+def _highest_rate_factor(case: Case, space: Space, most_load: FloatArray) -> float:
     """Returns what the class with the least room could reach with the whole box for itself."""
-    case = tiers.case
-    upper = tiers.space.upper[case.pools[case.column_slot]]
-    room = tiers.loads[case.column_slot, -1] * upper
+    upper = space.upper[case.pools[case.column_slot]]
+    room = most_load[case.column_slot] * upper
     alone = np.divide(room, case.work, out=np.full(room.size, np.inf), where=case.work > 0)
     first = case.counted > 0
     by_class = np.bincount(case.column_class[first], alone[first], case.n_classes)
@@ -86,16 +140,9 @@ def _highest_rate_factor(tiers: Tiers) -> float:
 def _add_loads(
     program: Program, tiers: Tiers, replicas: IntArray, service: Service, prefix: str
 ) -> None:
-    """Adds the rows that serve every class within the loads of the tiers."""
+    """Adds the rows that keep every tier within its load, and its replicas within the pool's."""
     case, (n_slots, n_tiers) = tiers.case, tiers.loads.shape
-    x, classes = service.shares, np.arange(case.n_classes)
-    counted = np.repeat(case.counted, n_tiers)
-    served: Entry = (np.repeat(case.column_class, n_tiers), x.ravel(), counted)
-    phi = np.repeat(service.rate_factor, case.n_classes)
-    serve: list[Entry] = [served, (classes, service.unserved, 1.0), (classes, phi, -1.0)]
-    program.add_rows(f"{prefix}serve", case.n_classes, serve, lower=0.0)
-    cascades = np.repeat(case.column_cascade, n_tiers)
-    add_stages(program, cascades, counted, x.ravel(), f"{prefix}stages")
+    x = service.shares
     cell = np.arange(n_slots * n_tiers)
     row = (case.column_slot[:, None] * n_tiers + np.arange(n_tiers)).ravel()
     within = [
@@ -111,20 +158,37 @@ def _add_loads(
     program.add_rows(f"{prefix}group", n_slots, group)
 
 
-def _add_promises(
-    program: Program, tiers: Tiers, service: Service, floor: float | None, prefix: str
-) -> None:
-    """Adds the rows of latency limits and of quality floors."""
-    case, f = tiers.case, tiers.case.figures
-    n_tiers, c = tiers.loads.shape[1], case.column_class
+def _add_limits(program: Program, tiers: Tiers, service: Service, prefix: str) -> None:
+    """Adds the rows of latency limits."""
+    f = tiers.case.figures
     allowed = (1.0 + tiers.slack_ratio) * f.counted[:, None]
     over = tiers.figures / f.bound[f.limit, None] - allowed
     value = (f.traffic[:, None] * over).ravel()
-    limit = np.repeat(f.limit, n_tiers)
+    limit = np.repeat(f.limit, tiers.loads.shape[1])
     program.add_rows(f"{prefix}limit", f.n, [(limit, service.shares[f.column].ravel(), value)])
-    flat = service.shares.ravel()
+
+
+def add_floors(
+    program: Program,
+    case: Case,
+    shares: IntArray,
+    floor: float | None,
+    slack_ratio: float,
+    prefix: str,
+) -> None:
+    """Adds the rows of quality floors: of the served traffic, and of single classes.
+
+    Args:
+        program: to which they are added.
+        case: says which classes have floors, and every column's quality.
+        shares: columns of the shares, (J, T).
+        floor: least mean quality of the served traffic, if any.
+        slack_ratio: taken from every floor, so that a bound binds no plan.
+        prefix: before the names of the blocks of rows.
+    """
+    c, n_tiers, flat = case.column_class, shares.shape[1], shares.ravel()
     if floor is not None:
-        below = case.counted * case.weight[c] * (floor - tiers.slack_ratio - case.quality)
+        below = case.counted * case.weight[c] * (floor - slack_ratio - case.quality)
         entries = [(np.zeros(flat.size, dtype=np.int64), flat, np.repeat(below, n_tiers))]
         program.add_rows(f"{prefix}quality", 1, entries)
     floors = case.problem.workload.class_quality_at_least
@@ -132,9 +196,9 @@ def _add_promises(
     if floored.any():
         row = np.cumsum(floored) - 1
         j = np.flatnonzero(floored[c])
-        below = case.counted[j] * (floors[c[j]] - tiers.slack_ratio - case.quality[j])
+        below = case.counted[j] * (floors[c[j]] - slack_ratio - case.quality[j])
         below = np.repeat(below, n_tiers)
-        entries = [(np.repeat(row[c[j]], n_tiers), service.shares[j].ravel(), below)]
+        entries = [(np.repeat(row[c[j]], n_tiers), shares[j].ravel(), below)]
         program.add_rows(f"{prefix}class_quality", int(floored.sum()), entries)
 
 

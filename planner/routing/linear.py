@@ -1,4 +1,4 @@
-"""Linear programs as arrays, and the only calls into OR-Tools.
+"""Linear programs as arrays, and the only calls into OR-Tools and HiGHS.
 
 Notation
     N   columns          M   rows          E   non-zero entries
@@ -10,43 +10,41 @@ Rows come in named blocks, so that a dual is found by the block and the place in
 entry by entry through the C++ model: the batch call of OR-Tools needs scipy, which is no
 dependency of this package, and is no faster over build and solve together.
 
-Integer programs go to SCIP with few rounds of cuts at the root: ours have weak cuts and many equal
-columns, and by SCIP's own choice nearly all time goes into cuts, restarts and sub-searches at the
-root. SCIP because its bound is a bound: 'highs' behind the same interface gives the objective of
-the best point as the bound.
+Integer programs go to HiGHS by its own interface, where the bound of an unfinished search is a
+bound (through OR-Tools it is the objective of the best point). Given a point to start from, its
+sub-searches for points are off: they take most of the time, and a good start makes them needless.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from planner.spec.arrays import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from highspy import Highs, HighsLp
+    from highspy.highs import HighsCallbackEvent
 
 Floor = tuple[FloatArray, float]  # gains (N,) of an earlier objective, and what it must reach
 Entry = tuple[IntArray, IntArray, float | FloatArray]  # rows within a block, columns, values
 NEGLIGIBLE = 1e-13  # entries that are rounding: they upset the solver's scaling
 NO_ROW = np.empty(0, dtype=np.int64)
 NODE_CELLS = 850_000  # nodes times cells (columns times tiers): a measure of work, not of time
-SCIP_SETTINGS = """
-lp/threads = 1
-presolving/maxrestarts = 0
-separating/maxroundsroot = 5
-separating/maxstallroundsroot = 2
-heuristics/rens/freq = -1
-heuristics/rins/freq = -1
-heuristics/crossover/freq = -1
-heuristics/alns/freq = -1
-heuristics/gins/freq = -1
-heuristics/undercover/freq = -1
-heuristics/clique/freq = -1
-heuristics/vbounds/freq = -1
-"""
+OBJECTIVE_SCALE = 10.0  # of the largest gain: far smaller ones drown in the solver's tolerances
+POLL_S = 0.1  # how long Ctrl-C waits for a running search at most; no answer depends on it
+NO_SEARCHES = (
+    "mip_heuristic_run_feasibility_jump",
+    "mip_heuristic_run_rens",
+    "mip_heuristic_run_rins",
+    "mip_heuristic_run_root_reduced_cost",
+)
 
-Outcome = Literal["optimal", "found", "none", "unknown"]
+Outcome = Literal["found", "none", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Solution:
 class IntegerSolution:
     """The outcome of one search: a point if one was found, and what is proved in any case."""
 
-    status: Literal["found", "none", "unknown"]  # none: proved that there is no point
+    status: Outcome  # none: proved that there is no point
     values: FloatArray  # (N,) zeros without a point
     objective: float  # -inf without a point
     bound: float  # proven upper bound on the objective; inf when nothing is proved
@@ -133,6 +131,18 @@ class Program:
         bounds[columns] = upper
         self.upper = [bounds]
 
+    def set_gain(self, columns: IntArray, gain: float | FloatArray) -> None:
+        """Replaces the objective coefficients of columns."""
+        gains = np.concatenate(self.gain)
+        gains[columns] = gain
+        self.gain = [gains]
+
+    def fixed(self, columns: IntArray, values: FloatArray) -> Program:
+        """Returns the program with columns fixed at values, both (n,); it shares the rest."""
+        lower, upper = np.concatenate(self.lower), np.concatenate(self.upper)
+        lower[columns] = upper[columns] = values
+        return replace(self, lower=[lower], upper=[upper])
+
     def gains(self) -> FloatArray:
         """Returns the objective coefficient of every column, (N,)."""
         return np.concatenate(self.gain)
@@ -167,20 +177,10 @@ def _rows(
     return low, high, list(entries)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What a solver left behind."""
-
-    outcome: Outcome
-    values: FloatArray
-    duals: FloatArray
-    bound: float
-
-
 def _run(
-    program: Program, gains: FloatArray, floors: Sequence[Floor], solver_name: str, parameters: str
-) -> _Run:
-    """Returns the outcome of one solver on the program with the given objective and floors."""
+    program: Program, gains: FloatArray, floors: Sequence[Floor], parameters: str
+) -> tuple[FloatArray, FloatArray] | None:
+    """Returns GLOP's values and duals for an objective and floors, None without an optimum."""
     from ortools.linear_solver.python.model_builder_helper import (
         ModelBuilderHelper,
         ModelSolverHelper,
@@ -189,9 +189,9 @@ def _run(
 
     model = ModelBuilderHelper()
     lower, upper = np.concatenate(program.lower), np.concatenate(program.upper)
-    integer = np.concatenate(program.integer)
+    whole = np.zeros(program.n_columns, dtype=np.bool_)
     # The stub of OR-Tools names the element type where numpy's generic wants a shape.
-    model.add_var_array_with_bounds(lower, upper, integer, "")  # type: ignore[arg-type]
+    model.add_var_array_with_bounds(lower, upper, whole, "")  # type: ignore[arg-type]
     priced = np.flatnonzero(gains)
     model.set_objective_coefficients(priced.tolist(), gains[priced].tolist())
     model.set_maximize(True)
@@ -205,22 +205,14 @@ def _run(
     add = model.add_term_to_constraint
     for entry_row, entry_column, value in entries:
         add(entry_row, entry_column, value)
-    solver = ModelSolverHelper(solver_name)
+    solver = ModelSolverHelper("glop")
     solver.enable_output(False)
     solver.set_solver_specific_parameters(parameters)
     solver.solve(model)
-    outcomes: dict[SolveStatus, Outcome] = {
-        SolveStatus.OPTIMAL: "optimal",
-        SolveStatus.FEASIBLE: "found",
-        SolveStatus.INFEASIBLE: "none",
-    }
-    outcome = outcomes.get(solver.status(), "unknown")
-    if outcome in ("none", "unknown"):
-        nothing = np.empty(0)
-        return _Run(outcome, nothing, nothing, -np.inf if outcome == "none" else np.inf)
+    if solver.status() != SolveStatus.OPTIMAL:
+        return None
     values = np.array(solver.variable_values(), dtype=np.float64)
-    duals = np.array(solver.dual_values(), dtype=np.float64) if solver_name == "glop" else values
-    return _Run(outcome, values, duals, float(solver.best_objective_bound()))
+    return values, np.array(solver.dual_values(), dtype=np.float64)
 
 
 def maximise(
@@ -232,26 +224,114 @@ def maximise(
     """
     gains = program.gains() if gains is None else gains
     for parameters in ("", "use_scaling: false"):  # the second if the first fails by its numerics
-        run = _run(program, gains, floors, "glop", parameters)
-        if run.outcome == "optimal":
-            objective = float(gains @ run.values)
-            duals = run.duals[: program.n_rows]
-            return Solution(True, run.values, duals, objective, objective)
+        optimum = _run(program, gains, floors, parameters)
+        if optimum is not None:
+            values, duals = optimum
+            objective = float(gains @ values)
+            return Solution(True, values, duals[: program.n_rows], objective, objective)
     return _unsolved(program)
 
 
-def maximise_integer(program: Program, gap_ratio: float, n_nodes: int) -> IntegerSolution:
-    """Returns the best point and the proven bound of a program with integer columns (SCIP).
+def maximise_integer(
+    program: Program, gap_ratio: float, n_nodes: int, start: FloatArray | None = None
+) -> IntegerSolution:
+    """Returns the best point and the proven bound of a program with integer columns (HiGHS).
 
     Stops at a relative gap or after n_nodes nodes, never by the clock; one thread.
+
+    Args:
+        program: with integer columns.
+        gap_ratio: of objective and bound, at which the search ends.
+        n_nodes: after which it ends as well.
+        start: a point (N,) to improve on; ignored where it breaks a row.
     """
-    limits = f"limits/gap = {gap_ratio!r}\nlimits/totalnodes = {n_nodes}\n"
-    run = _run(program, program.gains(), (), "scip", limits + SCIP_SETTINGS)
-    if run.outcome in ("none", "unknown"):
-        status: Literal["none", "unknown"] = "none" if run.outcome == "none" else "unknown"
-        return IntegerSolution(status, np.zeros(program.n_columns), -np.inf, run.bound)
-    objective = float(program.gains() @ run.values)
-    return IntegerSolution("found", run.values, objective, max(objective, run.bound))
+    import highspy
+
+    gains = program.gains()
+    scale = OBJECTIVE_SCALE / max(float(np.abs(gains).max(initial=0.0)), NEGLIGIBLE)
+    solver = highspy.Highs()
+    settings: dict[str, bool | float | str] = {
+        "output_flag": False, "threads": 1, "parallel": "off", "mip_abs_gap": 0.0,
+        "mip_rel_gap": gap_ratio, "mip_max_nodes": n_nodes,
+    }  # fmt: skip
+    if start is not None:
+        settings |= dict.fromkeys(NO_SEARCHES, False)
+    for name, value in settings.items():
+        solver.setOptionValue(name, value)
+    solver.passModel(_highs_model(program, scale * gains))
+    if start is not None:
+        point = highspy.HighsSolution()
+        point.col_value = start.tolist()
+        solver.setSolution(point)
+    _run_interruptibly(solver)
+    status, info = solver.getModelStatus(), solver.getInfo()
+    zeros = np.zeros(program.n_columns)
+    if status == highspy.HighsModelStatus.kInfeasible:
+        return IntegerSolution("none", zeros, -np.inf, -np.inf)
+    bound = float(info.mip_dual_bound) / scale
+    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+        return IntegerSolution("unknown", zeros, -np.inf, bound)
+    values = np.array(solver.getSolution().col_value, dtype=np.float64)
+    objective = float(gains @ values)
+    if not np.concatenate(program.integer).any():
+        bound = objective  # a linear program, solved: HiGHS has no bound beside it
+    return IntegerSolution("found", values, objective, max(objective, bound))
+
+
+def _run_interruptibly(solver: Highs) -> None:
+    """Runs HiGHS so that Ctrl-C comes through: the call into C++ would hold it back to its end.
+
+    Waits for an event and not for the thread, which a KeyboardInterrupt in join marks as ended.
+    """
+    ended, stopped = Event(), Event()
+
+    def look(event: HighsCallbackEvent) -> None:
+        if stopped.is_set():
+            event.interrupt()
+
+    solver.cbMipInterrupt += look  # HiGHS's own handler also looks at every simplex step: slow
+
+    def run() -> None:
+        try:
+            solver.run()
+        finally:
+            ended.set()
+
+    Thread(target=run, daemon=True).start()
+    try:
+        while not ended.wait(POLL_S):
+            pass
+    except KeyboardInterrupt:
+        stopped.set()
+        ended.wait()  # it stops at its next look, within a moment
+        raise
+
+
+def _highs_model(program: Program, gains: FloatArray) -> HighsLp:
+    """Returns a program with other gains as HiGHS takes it: entries by column, each place once."""
+    import highspy
+
+    values = np.concatenate(program.entry_value)
+    kept = np.abs(values) > NEGLIGIBLE
+    rows = np.concatenate(program.entry_row)[kept]
+    columns = np.concatenate(program.entry_column)[kept]
+    place, inverse = np.unique(columns * program.n_rows + rows, return_inverse=True)
+    n_in_column = np.bincount(place // max(program.n_rows, 1), minlength=program.n_columns)
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = program.n_columns, program.n_rows
+    model.sense_ = highspy.ObjSense.kMaximize
+    model.col_cost_ = gains
+    model.col_lower_ = np.concatenate(program.lower)
+    model.col_upper_ = np.concatenate(program.upper)
+    model.row_lower_ = np.concatenate(program.row_lower)
+    model.row_upper_ = np.concatenate(program.row_upper)
+    model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    model.a_matrix_.start_ = np.concatenate([[0], np.cumsum(n_in_column)])
+    model.a_matrix_.index_ = place % max(program.n_rows, 1)
+    model.a_matrix_.value_ = np.bincount(inverse, values[kept], place.size)
+    kind = highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger
+    model.integrality_ = [kind[whole] for whole in np.concatenate(program.integer).tolist()]
+    return model
 
 
 def nodes_within(most: int, n_cells: int) -> int:

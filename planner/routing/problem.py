@@ -28,6 +28,7 @@ class RoutingProblem:
     objective: Objective = "quality"
     quality_floor_hard: bool = False  # quality_at_least is a row also when quality is maximised
     unserved_usd: float = 0.0  # price of one unserved request; read by objective "cost" only
+    hosted_budget_usd_per_h: float | None = None  # what hosted requests may cost together
     # (P,) loads per replica of a routing that is known to be good: of the same deployment on
     # slightly different tables, or of a neighbour. One more start, never a bound on the answer.
     start_loads: FloatArray | None = None
@@ -43,6 +44,8 @@ class RoutingProblem:
             raise ValueError(f"headroom_ratio must be in [0, 1), got {self.headroom_ratio}")
         if self.objective == "cost" and not self.unserved_usd > 0.0:
             raise ValueError("objective cost needs a positive price of an unserved request")
+        if self.hosted_budget_usd_per_h is not None and self.hosted_budget_usd_per_h < 0.0:
+            raise ValueError(f"a budget is not negative, got {self.hosted_budget_usd_per_h} $/h")
         start = self.start_loads
         if start is not None and (
             start.shape != (n_pools,) or not (np.isfinite(start) & (start >= 0)).all()

@@ -13,12 +13,14 @@ The program
     load:<pool>        sum_{j of a} s_j x_j - r_a   <=  0
     quality            sum_j h_j w_c (floor - q_j) x_j  <=  0
     quality:<class>    sum_{j of c} h_j (floor_c - q_j) x_j <= 0
+    budget             sum_j usd_j x_j              <=  what hosted requests may cost, $/h
     0 <= r_a <= (1 - headroom) max_load
 
 A cascade is one more way to serve a class: the shares of its first stage count as served, with the
 quality of the whole cascade; those of its second stage are as large, and only cause load and time.
 
-All rows are homogeneous, so maximising phi stays linear, and x = 0, u = 1 always satisfies them:
+Rows are homogeneous but for the budget, so maximising phi stays linear, and x = 0, u = 1 always
+satisfies them:
 what cannot be served within floors and limits shows up as unserved instead of as no answer.
 Floors and limits are those of the served requests; with nothing unserved, of all requests.
 """
@@ -87,7 +89,26 @@ def build(case: Case, load_upper: FloatArray, load_lower: FloatArray | float = 0
         j = np.flatnonzero(floored[c])
         below = case.counted[j] * (workload.class_quality_at_least[c[j]] - case.quality[j])
         program.add_rows("class_quality", int(floored.sum()), [(row[c[j]], x[j], below)])
+    _add_budget(program, case, x)
     return Built(program, x, u, phi, r)
+
+
+def _add_budget(program: Program, case: Case, shares: IntArray) -> None:
+    """Adds the row of what hosted requests may cost, in units of what all of them would."""
+    budget = case.problem.hosted_budget_usd_per_h
+    usd_per_h = hosted_usd_per_h(case)
+    if budget is None or not usd_per_h.any():
+        return
+    unit = float(usd_per_h.max())
+    entries: list[Entry] = [(np.zeros_like(shares), shares, usd_per_h / unit)]
+    program.add_rows("budget", 1, entries, upper=budget / unit)
+
+
+def hosted_usd_per_h(case: Case) -> FloatArray:
+    """Returns what hosted requests cost if all of a column's traffic goes that way, $/h, (J,)."""
+    workload, row = case.problem.workload, case.column_row
+    usd = workload.request_usd[row, case.pools[case.column_slot]]
+    return np.asarray(3600.0 * workload.rate_rps[row] * usd)
 
 
 def add_stages(

@@ -27,9 +27,9 @@ from planner.routing.limits import (
     improve,
     priced,
 )
-from planner.routing.prices import prices
 from planner.routing.problem import Method, Routing, RoutingProblem, RoutingStatus
 from planner.routing.program import UNSERVED_TOLERANCE, Point, at_caps
+from planner.routing.shadow import prices
 from planner.routing.tiers import (
     best_tiers,
     conservative_figures,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from _thread import interrupt_main
 from itertools import product
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -90,6 +92,54 @@ def test_integer_bound_is_a_bound_against_enumeration(seed: int) -> None:
     tight = maximise_integer(program, 1e-9, 100_000)
     assert tight.objective == pytest.approx(best)
     assert tight.bound == pytest.approx(best)
+
+
+def hard(seed: int, n: int = 60, n_rows: int = 20) -> tuple[Program, np.ndarray, np.ndarray]:
+    """Returns a program of many knapsacks, its gains and its sizes."""
+    random = np.random.default_rng(seed)
+    gain, size = random.uniform(1, 9, n), random.uniform(1, 9, (n_rows, n))
+    program = Program()
+    v = program.add_columns(n, 0.0, 1.0, gain, integer=True)
+    for k in range(n_rows):
+        program.add_rows(f"size:{k}", 1, [(np.zeros(n, dtype=np.int64), v, size[k])], upper=1.4 * n)
+    return program, gain, size
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_stopped_early_tells_no_lies(seed: int) -> None:
+    program, gain, size = hard(seed, 14, 6)
+    picks = np.array(list(product((0, 1), repeat=14)))
+    best = float((picks @ gain)[(picks @ size.T <= 1.4 * 14).all(axis=1)].max())
+    for n_nodes in (0, 1, 3):
+        for start in (None, np.zeros(14)):
+            found = maximise_integer(program, 0.0, n_nodes, start)
+            assert found.objective <= best + 1e-9 <= found.bound + 2e-9
+
+
+def test_a_start_is_improved_on_and_one_outside_is_ignored() -> None:
+    program, _, _ = hard(0, 14, 6)
+    best = maximise_integer(program, 0.0, 10_000)
+    again = maximise_integer(program, 0.0, 10_000, best.values)
+    outside = maximise_integer(program, 0.0, 10_000, np.ones(14))
+    assert again.objective == pytest.approx(best.objective)
+    assert outside.objective == pytest.approx(best.objective)
+    kept = maximise_integer(program, 0.9, 1, best.values)
+    assert kept.objective == pytest.approx(best.objective)
+
+
+def test_columns_can_be_fixed() -> None:
+    fixed = two_by_two().fixed(np.array([0]), np.array([1.5]))
+    assert maximise(fixed).values == pytest.approx([1.5, 1.5])
+    assert maximise(two_by_two()).values == pytest.approx([3.0, 1.0])
+
+
+def test_an_interrupt_comes_through_a_long_search() -> None:
+    program, _, _ = hard(0)
+    timer = Timer(0.3, interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        maximise_integer(program, 0.0, 10**8)
+    timer.join()
 
 
 def test_solvers_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
