@@ -1,57 +1,69 @@
 """Which deployments to look at: the search problem of a case, and the methods by effort.
 
-auto        every point where the box is small enough for the effort; otherwise three stages from
-            the seeds of the joint program (exact/): Bayesian optimisation (with the `plan`
-            extra) finds where the front is; Pareto local search fills it, because one
-            evaluation costs milliseconds here; a last local search narrows in on the kind of
-            answer that was asked for
-mobo        Bayesian optimisation alone, as in BOute (arXiv 2602.10729) but on engineered features
+auto        every point where the box is small enough for the effort; otherwise the certified front
+            of the joint program (exact/), whose deployments are proved to be nearly the best there
+            are; local search around them, because one evaluation costs milliseconds here and the
+            joint program sees tables through coarse tiers; a last local search narrows in on the
+            kind of answer that was asked for
+exact       the certified front alone
+mobo        like auto: what Bayesian optimisation is for comes later, with the simulator
 local       Pareto local search alone
 random      sparse random deployments
 enumerate   every point; refused above 50,000
+boute, routerwise   the published methods, in files of their own
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from planner.errors import InputError
+from planner.exact.front import Grid, certified_front
 from planner.exact.joint import Objective as JointObjective
+from planner.exact.robust import surviving
 from planner.exact.seeds import seeds
-from planner.objectives import Evaluation, Objectives, features
-from planner.search import enumeration, local_search, mobo, random_search
+from planner.exact.solve import Solved, Want, solve_joint
+from planner.memo import Memo, search_problem
+from planner.objectives import FASTEST_RATIOS, Evaluation, Objectives
+from planner.robust import threats
+from planner.search import enumeration, local_search, random_search
 from planner.search.problem import ACCEPTED_VIOLATION, Box, Outcome, Problem, Progress, Trials
-from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.arrays import IntArray
 
 PROMISING = 0.05
 """A violation by fast shares on rough tables up to this may vanish on a second look."""
 
 Effort = Literal["quick", "standard", "thorough"]
-SearchMethod = Literal["auto", "mobo", "local", "random", "enumerate"]
+SearchMethod = Literal[
+    "auto", "exact", "mobo", "boute", "routerwise", "enumerate", "local", "random"
+]
 
 Search = Callable[[Problem, int, int, IntArray | None, Progress | None], Trials]
 
 N_NARROW_LOOKS = 2
 
 MOST_ENUMERATED = 50_000
+SURVIVING_NODES = 100  # for a start that is to survive scenarios
 
 AGAIN = 4
 """A second search fills the front with this part of the first one's budget."""
 
-NAMES = {"random": "random search", "local": "local search", "mobo": "Bayesian optimisation"}
+SHORT_GAIN = 2e-3
+"""Fast shares of a front's deployment that lose more than this are solved once more, exactly."""
+
+NAMES = {"random": "random search", "local": "local search"}
+EXACT = "exact front"
 
 
 @dataclass(frozen=True)
 class Budget:
     """How many evaluations an effort may take: never seconds, on which no answer may depend."""
 
-    seeds: int  # quality floors for which the joint program gives a start
-    mobo: int
+    grid: Grid  # of the certified front
     local: int
     focus: int  # around the kind of answer that the question asks for
     exact: int  # promising deployments whose shares are solved once more, exactly
@@ -60,12 +72,18 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget(seeds=4, mobo=20, local=120, focus=120, exact=6, enumerate=600, looks=20),
-    "standard": Budget(seeds=8, mobo=80, local=800, focus=500, exact=30, enumerate=3_000, looks=40),
-    "thorough": Budget(
-        seeds=16, mobo=200, local=5_000, focus=3_000, exact=100, enumerate=20_000, looks=60
+    "quick": Budget(
+        Grid(9, 5e-3, 100, reading="plan"), local=120, focus=120, exact=6, enumerate=600, looks=20
     ),
-}
+    "standard": Budget(
+        Grid(24, 2e-3, 300, reading="plan"),
+        local=400, focus=300, exact=30, enumerate=3_000, looks=40,
+    ),
+    "thorough": Budget(
+        Grid(90, 5e-4, 1000, reading="plan"),
+        local=5_000, focus=3_000, exact=100, enumerate=20_000, looks=60,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,70 +95,6 @@ class Explored:
     method: str
     exhaustive: bool  # every deployment of the box was evaluated
     complete: bool
-
-
-class Memo:
-    """Evaluates points and remembers the evaluations by point."""
-
-    def __init__(self, objectives: Objectives) -> None:
-        self._objectives = objectives
-        self.seen: dict[tuple[int, ...], Evaluation] = {}
-
-    def __call__(self, point: IntArray) -> Outcome:
-        """Returns the outcome of a point (P + 1,): replicas, then the latency level."""
-        key = tuple(int(v) for v in point)
-        found = self.seen.get(key)
-        if found is None:
-            found = self._objectives.evaluate(np.array(key[:-1], dtype=np.int64), key[-1])
-            self.seen[key] = found
-        return self.outcome(found)
-
-    def solve_again(self, key: tuple[int, ...]) -> None:
-        """Solves the routing of a point that was evaluated once more, by the exact method."""
-        before = self.seen[key]
-        again = self._objectives.evaluate(before.replicas, before.level, "exact")
-        gain = self._objectives.gain
-        if (-again.violation, gain(again)) > (-before.violation, gain(before)):
-            self.seen[key] = again
-
-    def outcome(self, evaluation: Evaluation) -> Outcome:
-        """Returns an evaluation as the search sees it."""
-        return Outcome(values(self._objectives, evaluation), evaluation.violation)
-
-
-def values(objectives: Objectives, evaluation: Evaluation) -> FloatArray:
-    """Returns the objective vector of an evaluation, (3,), all to be minimised."""
-    gain = objectives.gain(evaluation)
-    cost = evaluation.cost_usd_per_h + objectives.unserved_usd_per_h(evaluation.routing)
-    return np.array([cost, -gain, evaluation.latency])
-
-
-def search_problem(objectives: Objectives, memo: Memo) -> Problem:
-    """Returns the domain-blind problem that the search methods see."""
-    case = objectives.case
-    space = case.space
-    n_pools = len(space.pool_names)
-    box = Box(
-        lower=np.append(space.lower, 0),
-        upper=np.append(space.upper, len(objectives.levels) - 1),
-        rows=np.column_stack([space.rows, np.zeros(len(space.limits))]),
-        limits=space.limits,
-    )
-    hosted = bool(case.workload.request_usd.any())
-
-    def known(points: IntArray) -> FloatArray:
-        rent = case.space.cost_usd_per_h(points[:, :n_pools])
-        blank = np.full(len(points), np.nan)
-        return np.column_stack([blank if hosted else rent, blank, blank])
-
-    return Problem(
-        box=box,
-        n_objectives=3,
-        evaluate=memo,
-        reference=_reference(objectives),
-        known=known,
-        features=features(objectives),
-    )
 
 
 def explore(
@@ -155,14 +109,12 @@ def explore(
 
     Raises:
         InputError: enumeration of a box of more than 50,000 points was asked for.
-        MissingExtra: Bayesian optimisation was asked for and torch or botorch is missing.
     """
     memo = Memo(objectives)
     problem = search_problem(objectives, memo)
     budget = BUDGETS[effort]
-    first = _level_zero(problem, start)
-    if method in ("auto", "enumerate"):
-        limit = budget.enumerate if method == "auto" else MOST_ENUMERATED
+    if method in ("auto", "mobo", "enumerate"):
+        limit = MOST_ENUMERATED if method == "enumerate" else budget.enumerate
         size = problem.box.count(limit)
         if size <= limit:
             trials = enumeration.search(problem, max(size, 1), seed, None, on_trial)
@@ -172,17 +124,81 @@ def explore(
                 "--method", "enumerate", f"the box has more than {limit:,} deployments and levels",
                 "use --method auto, or narrow stock, pools or replicas",
             )  # fmt: skip
-    searches: dict[str, Search] = {
-        "random": random_search.search, "local": local_search.search, "mobo": mobo.search
-    }  # fmt: skip
-    if method != "auto":
-        n = budget.mobo if method == "mobo" else budget.local + budget.focus
+    searches: dict[str, Search] = {"random": random_search.search, "local": local_search.search}
+    if method in searches:
+        n, first = budget.local + budget.focus, _level_zero(problem, start)
         trials = searches[method](problem, n, seed, first, on_trial)
         return _explored(memo, NAMES[method], trials.complete)
-    begin = [*start, *seeds_of(objectives, budget.seeds)]
-    return _in_stages(
-        objectives, memo, problem, budget, seed, _level_zero(problem, begin), on_trial
-    )
+    certified = _CertifiedFront(objectives, memo, problem, budget, on_trial)
+    if not certified.search(start):
+        return _explored(memo, EXACT, complete=False)
+    if method == "exact":
+        return _explored(memo, EXACT, second_look(objectives, memo, budget.exact))
+    return _in_stages(objectives, memo, problem, budget, seed, on_trial)
+
+
+@dataclass
+class _CertifiedFront:
+    """The deployments of the certified front, each evaluated as soon as it is found."""
+
+    objectives: Objectives
+    memo: Memo
+    problem: Problem
+    budget: Budget
+    on_trial: Progress | None
+    n_solved: int = 0
+
+    def search(self, start: Sequence[IntArray]) -> bool:
+        """Evaluates the starts and the front's deployments; returns False when interrupted."""
+        objectives = self.objectives
+        question, workload = objectives.case.question, objectives.case.workload
+        try:
+            begin = _level_zero(
+                self.problem, [*start, *seeds_of(objectives, 0), *surviving_seeds(objectives)]
+            )
+            for point in begin if begin is not None else ():
+                self._evaluated(point, -np.inf)
+            certified_front(
+                self._solve,
+                FASTEST_RATIOS[: len(objectives.levels)],
+                "rate_factor" if objectives.maximises_rate else "quality",
+                workload.quality_at_least,
+                self.budget.grid,
+                question.budget_usd_per_h,
+            )
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def _solve(self, level: int, want: Want, known: IntArray | None) -> Solved:
+        """Returns what the joint program finds, with the gain that its deployment really has."""
+        solved = solve_joint(self.objectives.joint_at(level), want, known)
+        if solved.value is None:
+            return solved
+        promised = -np.inf if want.objective == "cost" else solved.value
+        found = self._evaluated(np.append(solved.replicas, level), promised)
+        self.n_solved += 1
+        if self.on_trial is not None:
+            volume = _known(self.memo, self.problem).hypervolume(self.problem.reference)
+            self.on_trial(self.n_solved, _total(self.budget), volume)
+        if want.objective == "cost" or found.violation > ACCEPTED_VIOLATION:
+            return solved
+        return replace(solved, value=max(solved.value, self.objectives.gain(found)))
+
+    def _evaluated(self, point: IntArray, promised: float) -> Evaluation:
+        """Returns the evaluation of a point, by exact shares where fast ones fall short."""
+        self.memo(point)
+        key = tuple(int(v) for v in point)
+        found = self.memo.seen[key]
+        short = self.objectives.gain(found) < promised - SHORT_GAIN
+        if short or found.violation > ACCEPTED_VIOLATION:
+            self.memo.solve_again(key)
+        return self.memo.seen[key]
+
+
+def _total(budget: Budget) -> int:
+    """Returns the steps of all stages together, for the progress bar."""
+    return budget.grid.n_cells + budget.local + budget.focus
 
 
 def seeds_of(objectives: Objectives, n_front: int) -> list[IntArray]:
@@ -190,13 +206,27 @@ def seeds_of(objectives: Objectives, n_front: int) -> list[IntArray]:
 
     Its operating tiers are coarse, so these are where a search starts, not where it ends.
     """
-    case = objectives.case
-    wanted: JointObjective = "quality" if case.question.choose == "best_quality" else "cost"
-    if objectives.maximises_rate:
-        wanted = "rate_factor"
+    case, wanted = objectives.case, _wanted(objectives)
     return seeds(
         case.workload, objectives.tables, case.space, case.question.headroom_ratio, wanted, n_front
     )
+
+
+def surviving_seeds(objectives: Objectives) -> list[IntArray]:
+    """Returns a deployment (P,) that should survive what the question asks, if one is found."""
+    threatened = threats(objectives.case)
+    if threatened is None:
+        return []
+    workload = objectives.case.workload
+    want = Want(_wanted(objectives), workload.quality_at_least, n_nodes=SURVIVING_NODES)
+    found = surviving(objectives.joint_at(0), want, threatened)
+    return [] if found is None else [found]
+
+
+def _wanted(objectives: Objectives) -> JointObjective:
+    if objectives.maximises_rate:
+        return "rate_factor"
+    return "quality" if objectives.case.question.choose == "best_quality" else "cost"
 
 
 def explore_narrowly(
@@ -258,53 +288,26 @@ def _in_stages(
     problem: Problem,
     budget: Budget,
     seed: int,
-    first: IntArray | None,
     on_trial: Progress | None,
 ) -> Explored:
-    """Returns what Bayesian optimisation, local search and the focus found, one after the other.
+    """Returns what local searches find around what is known, of the whole front and of the focus.
 
-    Each stage starts from the front of the one before; an interrupted stage is the last one.
+    The second starts from the front of the first one, unless that was interrupted.
     """
     whole, narrow = problem, _focus_problem(objectives, problem, memo)
-    stages: list[tuple[Search, Problem, int]] = [
-        (local_search.search, whole, budget.local),
-        (local_search.search, narrow, budget.focus),
-    ]
-    names = "local search"
-    if has_torch():
-        stages.insert(0, (_mobo_in_large_batches, whole, budget.mobo))
-        names = "Bayesian optimisation, then local search"
-    total, done = sum(n for _, _, n in stages), 0
-    trials: Trials | None = None
-    start = first
-    if not _solve_exactly(memo, first):
-        return _explored(memo, names, complete=False)
-    for search, stage, n in stages:
-        if memo.seen:
-            start = _front_of(memo, stage)
+    names, total, done = f"{EXACT}, then {NAMES['local']}", _total(budget), budget.grid.n_cells
+    for stage, n in ((whole, budget.local), (narrow, budget.focus)):
         # What has been evaluated costs nothing again, but counts in a stage's own budget.
+        start = _front_of(memo, stage)
         n_known = 0 if start is None else len(start)
         # The volume of the narrow stage is that of another plane: keep showing the front's.
         volume = _known(memo, whole).hypervolume(whole.reference) if stage is narrow else None
         moved = _of_total(on_trial, done, total, volume)
-        trials = search(stage, n + n_known, seed, start, moved)
-        done += n
+        trials = local_search.search(stage, n + n_known, seed, start, moved)
         if not trials.complete:
-            break
-    assert trials is not None  # there is at least one stage
-    complete = trials.complete and second_look(objectives, memo, budget.exact)
-    return _explored(memo, names, complete)
-
-
-def _solve_exactly(memo: Memo, start: IntArray | None) -> bool:
-    """Evaluates the starts with exact shares, as the joint program had; False when interrupted."""
-    try:
-        for point in start if start is not None else ():
-            if memo(point).violation > ACCEPTED_VIOLATION:
-                memo.solve_again(tuple(point.tolist()))
-    except KeyboardInterrupt:
-        return False
-    return True
+            return _explored(memo, names, complete=False)
+        done += n
+    return _explored(memo, names, second_look(objectives, memo, budget.exact))
 
 
 def second_look(objectives: Objectives, memo: Memo, n: int) -> bool:
@@ -335,13 +338,6 @@ def _promising(objectives: Objectives, memo: Memo) -> list[tuple[int, ...]]:
             if e.violation > ACCEPTED_VIOLATION and e.cost_usd_per_h < least
         ]
     return [key for _, key in sorted(bets)]
-
-
-def _mobo_in_large_batches(
-    problem: Problem, n: int, seed: int, start: IntArray | None, on_trial: Progress | None
-) -> Trials:
-    """Returns the trials of Bayesian optimisation where others polish: half the fits, as good."""
-    return mobo.search(problem, n, seed, start, on_trial, n_batch=8)
 
 
 def _front_of(memo: Memo, problem: Problem) -> IntArray | None:
@@ -398,11 +394,6 @@ def _focus_problem(objectives: Objectives, problem: Problem, memo: Memo) -> Prob
     )
 
 
-def has_torch() -> bool:
-    """Returns whether the `plan` extra is installed, without importing it."""
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", "botorch"))
-
-
 def _of_total(
     on_trial: Progress | None, before: int, total: int, volume: float | None
 ) -> Progress | None:
@@ -427,19 +418,3 @@ def _explored(memo: Memo, method: str, complete: bool, exhaustive: bool = False)
     )
     front = tuple(seen[int(i)][1] for i in everything.front())
     return Explored(tuple(e for _, e in seen), front, method, exhaustive, complete)
-
-
-def _reference(objectives: Objectives) -> FloatArray:
-    """Returns the worst useful cost, negated gain and latency: what the hypervolume counts from."""
-    case = objectives.case
-    workload, question = case.workload, case.question
-    dearest = sum(
-        offer.count * offer.usd_per_h for offers in case.space.offers.values() for offer in offers
-    )
-    hosted = float(workload.dearest_request_usd * workload.total_rps * 3600.0)
-    cost = min(question.budget_usd_per_h or np.inf, dearest + hosted) * 1.01 + 1e-6
-    direct = workload.quality[: workload.n_classes]
-    lowest = float(np.nanmin(direct)) if workload.allowed.any() else 0.0
-    gain = 0.0 if objectives.maximises_rate else max(workload.quality_at_least or 0.0, lowest)
-    latency = 1.0 + 1e-3 if workload.limits else 24.0
-    return np.array([cost, -gain + 1e-6, latency])

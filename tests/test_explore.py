@@ -13,18 +13,18 @@ import pytest
 from made_cases import enumerated, good, hosted_objectives, objectives_of, small, unlimited, z
 
 from planner.errors import InputError
+from planner.exact.front import Grid, certified_front
 from planner.explore import (
     BUDGETS,
     Budget,
     Explored,
-    Memo,
     explore,
     explore_again,
     explore_narrowly,
-    search_problem,
 )
+from planner.memo import Memo, search_problem
 from planner.objectives import Evaluation, Objectives, make_objectives
-from planner.search import pareto
+from planner.search import local_search, pareto
 from planner.spec.arrays import IntArray
 from planner.spec.plan import Learned
 
@@ -61,10 +61,9 @@ def points(explored: Explored) -> list[Point]:
 
 @pytest.fixture(autouse=True)
 def low_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quick effort, smaller still, and without Bayesian optimisation: torch takes seconds."""
-    few = Budget(seeds=2, mobo=10, local=50, focus=40, exact=2, enumerate=150, looks=4)
+    """Quick effort, smaller still."""
+    few = Budget(Grid(7, 5e-3, 50), local=50, focus=40, exact=2, enumerate=150, looks=4)
     monkeypatch.setitem(BUDGETS, "quick", few)
-    monkeypatch.setattr("planner.explore.has_torch", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def test_the_memo_evaluates_a_point_once(base: Objectives) -> None:
     assert objectives.calls == [((1, 1), 0), ((1, 1), 1)]
 
 
-@pytest.mark.parametrize("method", ["auto", "local", "random"])
+@pytest.mark.parametrize("method", ["auto", "exact", "local", "random"])
 def test_no_search_evaluates_a_point_twice(wide: Objectives, method: Any) -> None:
     objectives = counted(wide)
     explored = explore(objectives, "quick", method, 1)
@@ -103,7 +102,7 @@ def test_no_search_evaluates_a_point_twice(wide: Objectives, method: Any) -> Non
         assert len(set(found)) == len(found)
     assert points(explored) == objectives.calls
     assert set(objectives.exact_calls) <= set(objectives.calls)
-    assert bool(objectives.exact_calls) == (method == "auto")
+    assert bool(objectives.exact_calls) == (method in ("auto", "exact"))
 
 
 def test_enumeration_covers_exactly_the_box(base: Objectives) -> None:
@@ -132,9 +131,8 @@ def test_auto_enumerates_a_small_box(base: Objectives) -> None:
     assert points(explored) == points(enumerated(base))
 
 
-@pytest.mark.parametrize("torch", [False, True])
 def test_auto_goes_through_stages_in_a_large_box(
-    wide: Objectives, torch: bool, monkeypatch: pytest.MonkeyPatch
+    wide: Objectives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages: list[str] = []
 
@@ -145,22 +143,24 @@ def test_auto_goes_through_stages_in_a_large_box(
 
         return run
 
-    from planner.search import local_search, random_search
-
-    # What stands in for Bayesian optimisation takes as many evaluations, without torch.
-    monkeypatch.setattr("planner.search.mobo.search", stage("mobo", random_search.search))
+    monkeypatch.setattr("planner.explore.certified_front", stage("front", certified_front))
     monkeypatch.setattr("planner.search.local_search.search", stage("local", local_search.search))
-    monkeypatch.setattr("planner.explore.has_torch", lambda: torch)
     explored = explore(wide, "quick", "auto", 0)
-    assert stages == (["mobo", "local", "local"] if torch else ["local", "local"])
-    assert ("Bayesian" in explored.method) == torch
+    assert stages == ["front", "local", "local"]
+    assert explored.method == "exact front, then local search"
     assert not explored.exhaustive
     assert explored.complete
+    stages.clear()
+    alone = explore(wide, "quick", "exact", 0)
+    assert stages == ["front"]
+    assert alone.method == "exact front"
+    assert len(alone.evaluations) < len(explored.evaluations)
+    assert set(points(alone)) <= set(points(explored))
 
 
 def test_every_evaluated_point_lies_in_the_box(wide: Objectives, wide_truth: Explored) -> None:
     box = set(points(wide_truth))
-    for method in ("local", "random"):
+    for method in ("local", "random", "exact"):
         found = points(explore(wide, "quick", method, 5))  # type: ignore[arg-type]
         assert set(found) <= box
         budget = BUDGETS["quick"]
@@ -176,12 +176,13 @@ def test_a_start_outside_the_box_is_left_out(base: Objectives) -> None:
 
 @pytest.mark.parametrize("choose", ["cheapest", "best_quality"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_stages_find_the_best_that_enumeration_finds(
-    wide: Objectives, wide_truth: Explored, choose: Any, seed: int
+@pytest.mark.parametrize("method", ["auto", "exact"])
+def test_the_exact_front_finds_the_best_that_enumeration_finds(
+    wide: Objectives, wide_truth: Explored, choose: Any, seed: int, method: Any
 ) -> None:
     assert len(wide_truth.evaluations) > BUDGETS["quick"].enumerate
     case = replace(wide.case, question=wide.case.question.model_copy(update={"choose": choose}))
-    explored = explore(replace(wide, case=case), "quick", "auto", seed)
+    explored = explore(replace(wide, case=case), "quick", method, seed)
     assert len(explored.evaluations) < len(wide_truth.evaluations)
     best, found = good(wide_truth.evaluations), good(explored.evaluations)
     if choose == "cheapest":

@@ -1,0 +1,76 @@
+"""Whether a plan's proofs agree with its own figures. Nothing is solved: what was proved stays.
+
+A proof says what nothing exceeds, so the plan may not be better than its own bound, the gap has to
+be the distance between the two, and the figure that the bound is about has to be the plan's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from planner.gate.finding import Finding, error
+from planner.spec.plan import Bound, FrontPoint, Plan
+
+ROUNDING = 2e-4  # what rounded figures may differ by (§6: money 1e-4, latency 0.1 ms)
+MS_ROUNDING = 0.2
+AGAIN = "rb plan DIR"
+
+
+def proof_findings(plan: Plan) -> Iterator[Finding]:
+    """Yields the proofs of a plan that contradict its figures."""
+    if plan.bound is not None:
+        yield from _bound(plan, plan.bound)
+    for i, point in enumerate(plan.front):
+        yield from _point(point, f"plan.json:front[{i}]")
+
+
+def _bound(plan: Plan, bound: Bound) -> Iterator[Finding]:
+    where, rounding = "plan.json:bound", ROUNDING
+    rounding = MS_ROUNDING if bound.objective == "latency_ms" else rounding
+    said = {
+        "cost_usd_per_h": plan.predicted.cost_usd_per_h,
+        "quality": plan.predicted.quality,
+        "rate_factor": plan.predicted.rate_factor,
+        "latency_ratio": plan.predicted.latency_ratio,
+        "latency_ms": bound.value,  # of the latency objective: `predicted` does not mark which
+    }[bound.objective]
+    off = np.inf if said is None else bound.value - said
+    if bound.objective == "cost_usd_per_h":
+        off = min(off, 0.0)  # the bound is also about what a change of deployment must save
+    if abs(off) > rounding:
+        what = f"is about {bound.value:g}, the plan predicts {'nothing' if said is None else said}"
+        yield error("proof", f"{where}.value", what, AGAIN)
+    yield from _distance(
+        where,
+        bound.value,
+        bound.best_possible,
+        bound.gap_ratio,
+        rounding,
+        more_is_better=bound.objective in ("quality", "rate_factor"),
+    )
+
+
+def _point(point: FrontPoint, where: str) -> Iterator[Finding]:
+    if (point.best_possible is None) != (point.gap_ratio is None):
+        yield error("proof", where, "has half a proof: best_possible and gap_ratio", AGAIN)
+    if point.best_possible is None or point.gap_ratio is None:
+        return
+    gain = point.quality if point.rate_factor is None else point.rate_factor
+    yield from _distance(where, gain, point.best_possible, point.gap_ratio, ROUNDING, True)
+
+
+def _distance(
+    where: str, value: float, best: float, gap_ratio: float, rounding: float, more_is_better: bool
+) -> Iterator[Finding]:
+    """Yields what is wrong between a value, the best there can be, and the gap between them."""
+    beyond = value - best if more_is_better else best - value
+    if beyond > rounding:
+        what = f"says that nothing is better than {best:g}, and has {value:g}"
+        yield error("proof", f"{where}.best_possible", what, AGAIN)
+        return
+    scale = max(abs(value), 1e-12)
+    if abs(gap_ratio - max(0.0, -beyond) / scale) > rounding / scale + ROUNDING:
+        what = f"is {gap_ratio:.4f}, from {value:g} to {best:g} it is {-beyond / scale:.4f}"
+        yield error("proof", f"{where}.gap_ratio", what, AGAIN)
