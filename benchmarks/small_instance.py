@@ -215,8 +215,17 @@ class Instance:
     def phase_one(self, replicas: Ints, limit_s: float) -> tuple[Floats, Floats]:
         """Returns how far each deployment (n, O) misses, and its quality if it does, (n,) each.
 
-        The least mean latency fills all segments by slope. A deployment misses by log2 of
-        least latency over limit, plus its unserved share; an unserved request counts as 400 s.
+        A deployment misses by log2 of least latency over limit, plus its unserved share.
+        """
+        latency_s, unserved, quality, _ = self.least_latency(replicas)
+        late = np.maximum(0.0, np.log2(latency_s / limit_s))
+        return np.where(late < _TOLERANCE, 0.0, late) + unserved, quality
+
+    def least_latency(self, replicas: Ints) -> tuple[Floats, Floats, Floats, Floats]:
+        """Returns what filling all segments of each deployment (n, O) by slope gives, (n,) each.
+
+        The least mean latency in s, an unserved request counting as 400 s; the unserved share;
+        the mean quality; the slope of the last segment in use.
         """
         order = np.argsort(self.slopes.ravel(), kind="stable")
         option = order // self.slopes.shape[1]
@@ -227,10 +236,10 @@ class Instance:
         unserved = np.maximum(0.0, 1.0 - served / self.load)
         unserved = np.where(unserved < _TOLERANCE, 0.0, unserved)
         latency_s = filled @ self.slopes.ravel()[order] / self.arrivals_rps + 400.0 * unserved
-        late = np.maximum(0.0, np.log2(latency_s / limit_s))
         mean_quality = (self.shares * self.tokens) @ self.quality / MEAN_OUTPUT_TOKENS
         quality = filled @ mean_quality[self.model_of[option]] / self.load
-        return np.where(late < _TOLERANCE, 0.0, late) + unserved, quality
+        last = np.max(np.where(filled > 0.0, self.slopes.ravel()[order], 0.0), axis=1)
+        return latency_s, unserved, quality, last
 
     def route(self, replicas: Ints, limit_s: float) -> tuple[float, Floats]:
         """Returns the best mean quality within the limit, and the prices (mu, lambda), (M + 1,).
@@ -282,8 +291,15 @@ class Instance:
         gain = np.sum(worth * self.widths / self.load, axis=1)
         return float(served.max(axis=1).sum()) + price_late, gain
 
-    def truth(self) -> tuple[Ints, Floats]:
+    def upper(self, prices: Floats, limit_s: float, replicas: Ints) -> Floats:
+        """Returns a bound on the quality of each deployment (n, O) within the limit, (n,)."""
+        constant, gain = self.bound(prices, limit_s)
+        return np.asarray(constant + replicas @ gain)
+
+    def truth(self, prices: list[Floats] | None = None) -> tuple[Ints, Floats]:
         """Returns the points (n, O + 1) and values (n, 3) of the exact front.
+
+        To `prices` are added those of every program solved on the way, (M + 1,) each.
 
         Exact within 1e-7 of quality: a deployment is left out only when a bound proves that
         a solved one of no higher cost is as good. Solving all 88,217 acceptable points
@@ -292,7 +308,7 @@ class Instance:
         replicas = self.deployments()
         cost = replicas @ self.cost
         points, values = [], []
-        prices: list[Floats] = []
+        prices = [] if prices is None else prices
         for level, limit_s in enumerate(LIMITS_S):
             solved = self._best_at(replicas, cost, float(limit_s), prices)
             for i, quality in solved.items():
@@ -315,8 +331,7 @@ class Instance:
         alive = alive[np.argsort(cost[alive], kind="stable")]
         upper = np.full(len(alive), np.inf)
         for known in prices:
-            constant, gain = self.bound(known, limit_s)
-            upper = np.minimum(upper, constant + replicas[alive] @ gain)
+            upper = np.minimum(upper, self.upper(known, limit_s, replicas[alive]))
         solved: dict[int, float] = {}
         best = np.full(len(replicas), -np.inf)  # of the solved ones of no higher cost
         while len(alive):
@@ -330,7 +345,6 @@ class Instance:
             solved[i], new = self.route(replicas[i], limit_s)
             prices.append(new)
             best = np.where(cost >= cost[i], np.maximum(best, solved[i]), best)
-            constant, gain = self.bound(new, limit_s)
-            upper = np.minimum(upper, constant + replicas[alive] @ gain)
+            upper = np.minimum(upper, self.upper(new, limit_s, replicas[alive]))
             upper[pick] = -np.inf
         return solved

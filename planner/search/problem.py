@@ -5,7 +5,9 @@ Notation
     A, b     rows and limits of the box                         (r, d), (r,)
     y(z)     objective values, all minimised                    (m,)
     v(z)     violation: 0 = acceptable, else how far it missed  scalar
+    g(z)     margin: v on a scale that goes on below 0          scalar
     R        reference: the worst value of use per objective    (m,)
+    theta    what a prior does not know of the world            (k,)
 
 Program
     minimise  y(z)      over integers z
@@ -127,10 +129,41 @@ class Outcome:
     """What one evaluation found.
 
     `values` (m,) finite, all to be minimised; `violation` >= 0, on any scale, 0 = acceptable.
+    `margin`: how far it missed or, below 0, how much room it left; None where only the
+    violation is known. `variances` (m + 1,): of the error of each value, then of the margin,
+    where an evaluation is a mean over replications; None where it is exact.
     """
 
     values: FloatVector
     violation: float
+    margin: float | None = None
+    variances: FloatVector | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What a prior expects of points: `values` (n, m), NaN where it has no opinion, `margins` (n,).
+
+    The margins are on the scale of the outcomes' margins.
+    """
+
+    values: FloatMatrix
+    margins: FloatVector
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A cheap, wrong idea of what evaluations would find, with parameters that they can teach.
+
+    `expect` maps points (n, d) and parameters theta (k,) to what is expected of them.
+    `spreads` (k,): theta has this deviation around 0 before anything was evaluated; (0,) for
+    a prior that cannot learn.
+    `errors` (m + 1,): how far values and margin may be off with the right theta, as deviations.
+    """
+
+    expect: Callable[[IntMatrix, FloatVector], Expected]
+    spreads: FloatVector
+    errors: FloatVector
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +175,9 @@ class Problem:
     `known` maps points (n, d) to values (n, m) that need no evaluation; a column of NaN is
     an objective that must be learned. None: all must be learned.
     `features` maps points (n, d) to what a surrogate should see, (n, f). None: the integers.
+    `prior`: a surrogate then learns only what evaluations say beyond it. None: no idea.
+    `evaluate_many` yields the outcomes of points (n, d) in their order, for instance from
+    several processes. None: they are evaluated one after the other.
     """
 
     box: Box
@@ -150,6 +186,15 @@ class Problem:
     reference: FloatVector
     known: Callable[[IntMatrix], FloatMatrix] | None = None
     features: Callable[[IntMatrix], FloatMatrix] | None = None
+    prior: Prior | None = None
+    evaluate_many: Callable[[IntMatrix], Iterator[Outcome]] | None = None
+
+    def outcomes(self, points: IntMatrix) -> Iterator[Outcome]:
+        """Yields the outcome of each of `points` (n, d), in their order."""
+        if self.evaluate_many is not None:
+            yield from self.evaluate_many(points)
+        else:
+            yield from (self.evaluate(point.copy()) for point in points)
 
     def __post_init__(self) -> None:
         if self.reference.shape != (self.n_objectives,):
@@ -161,13 +206,21 @@ class Trials:
     """All evaluations of one search, in the order in which they were made.
 
     `points` (n, d), `values` (n, m), `violations` (n,). `complete` is False where the
-    search ended before it had done all it set out to do.
+    search ended before it had done all it set out to do. `margins` (n,), NaN where an
+    outcome had none; `variances` (n, m + 1), 0 where an outcome was exact; None: all so.
     """
 
     points: IntMatrix
     values: FloatMatrix
     violations: FloatVector
     complete: bool
+    margins: FloatVector | None = None
+    variances: FloatMatrix | None = None
+
+    @property
+    def has_margins(self) -> bool:
+        """Returns whether every trial says how much room it left."""
+        return self.margins is not None and not bool(np.isnan(self.margins).any())
 
     def acceptable(self) -> BoolVector:
         """Returns for each trial whether its violation is at most 1e-9, (n,)."""

@@ -1,23 +1,22 @@
-"""Gaussian processes over evaluated points, and the batch whose evaluation promises most.
+"""Gaussian processes over evaluated points: what they say about all others.
 
-The only file of the planner that touches torch; numpy arrays in, numpy arrays out.
+With boute_kernel.py the only file of this room that touches torch; numpy arrays in and out.
 
 Notation
     x        what the surrogate sees of a point: its features            (f,)
     y, R     objective values and reference, minimised                   (m,)
     g        gain (R - y) / s, maximised; s = largest |R - y| accepted    (m,)
     k        gains known without evaluation, NaN where they are learned   (m,)
+    p        what a prior expects of the gains and of h, 0 without one    (m,), scalar
     v        violation of a trial, 0 = acceptable                         scalar
-    h        miss: -1/2 where v = 0, else log(1 + v / median of the v > 0)  scalar
-    V(S)     volume between 0 and a set S of gains
+    h        miss: the margin of the trial where a prior knows margins, else
+             -1/2 where v = 0, log(1 + v / median of the v > 0) elsewhere   scalar
 
 Program
-    learn    one independent Gaussian process per unknown gain, one for h if any v > 0
-    choose   greedily q candidates c, each the one with the largest
-             log E[ (V(front + chosen + c) - V(front + chosen)) 1(h(c) <= 0) ]
-             [Daulton, Balandat, Bakshy, "Parallel Bayesian optimization of multiple noisy
-              objectives with expected hypervolume improvement", NeurIPS 2021; its logarithm:
-              Ament et al., "Unexpected improvements to expected improvement", NeurIPS 2023]
+    learn    one independent Gaussian process of g - p per unknown gain, one of h - p if any
+             trial says how it stands to its limits; with the variance of each trial where
+             evaluations are noisy
+    forecast, sample   what is expected of other points, alone or jointly
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.errors import MissingExtra
+from planner.search.acquisition import Samples
 from planner.search.problem import (
     ACCEPTED_VIOLATION,
+    BoolVector,
     FloatMatrix,
     FloatVector,
     IntVector,
-    Trials,
 )
 
 if TYPE_CHECKING:
-    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
     from botorch.models import SingleTaskGP
-    from botorch.models.model import ModelList
     from torch import Tensor
 
 _ENOUGH_ACCEPTED = 8
@@ -52,12 +51,12 @@ _ENOUGH_ACCEPTED = 8
 _FIT_TOLERANCE = 1e-6
 """Relative change of the likelihood at which a fit ends; the default of 2e-9 took seven times
 as long and led to no better fronts."""
-_N_SAMPLES = 16
-"""Samples of the posterior behind each expectation, a power of two; 32 took twice as long and
-led to no better fronts."""
+_LEAST_VARIANCE = 1e-6
+"""Of the error of a noisy trial, as a share of the variance of all: exact ones must not be
+infinitely more trusted than the others."""
 
 
-def require() -> None:
+def require(needed_for: str = "--method mobo") -> None:
     """Returns nothing. Raises MissingExtra where torch or botorch is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -65,7 +64,7 @@ def require() -> None:
             importlib.import_module("torch")
             importlib.import_module("botorch")
         except ImportError as error:
-            raise MissingExtra("plan", "--method mobo") from error
+            raise MissingExtra("plan", needed_for) from error
 
 
 @contextmanager
@@ -86,14 +85,25 @@ def quiet(seed: int) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Points as the surrogate sees them: `features` (n, f), known `gains` (n, m) or NaN."""
+    """Points as the surrogate sees them.
+
+    `features` (n, f), known `gains` (n, m) or NaN, and what a prior expects: of the `hoped`
+    gains (n, m) and of the `misses` (n,), zeros where there is none.
+    """
 
     features: FloatMatrix
     gains: FloatMatrix
+    hoped: FloatMatrix
+    misses: FloatVector
 
     def take(self, rows: IntVector) -> View:
         """Returns the view of the points at `rows` (k,)."""
-        return View(self.features[rows], self.gains[rows])
+        return View(self.features[rows], self.gains[rows], self.hoped[rows], self.misses[rows])
+
+    def looks(self) -> FloatMatrix:
+        """Returns all that tells one point from another, (n, ...)."""
+        known = np.nan_to_num(self.gains)
+        return np.hstack([self.features, known, self.hoped, self.misses[:, None]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +114,20 @@ class Forecast:
     mean: FloatMatrix
     deviation: FloatMatrix
     chance: FloatVector
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What trials taught, in the surrogate's terms.
+
+    `gains` (n, m); `misses` (n,), below 0 where acceptable; `variances` (n, m + 1) of the
+    gains and then of the misses, 0 where exact; `acceptable` (n,).
+    """
+
+    gains: FloatMatrix
+    misses: FloatVector
+    variances: FloatMatrix
+    acceptable: BoolVector
 
 
 def misses(violations: FloatVector) -> FloatVector:
@@ -121,44 +145,40 @@ def misses(violations: FloatVector) -> FloatVector:
 class Surrogate:
     """What the trials so far say about all other points; built by `fit`."""
 
-    def __init__(self, models: ModelList, learned: IntVector, constrained: bool) -> None:
-        self._models = models
-        self._learned = learned
-        self._constrained = constrained
+    def __init__(self, processes: dict[int, SingleTaskGP]) -> None:
+        self._processes = processes  # by gain; that of the misses comes after all gains
 
     @classmethod
     def fit(
-        cls,
-        seen: View,
-        gains: FloatMatrix,
-        trials: Trials,
-        last: Surrogate | None = None,
-        refit: bool = True,
+        cls, seen: View, found: Found, last: Surrogate | None = None, refit: bool = True
     ) -> Surrogate:
-        """Returns the surrogate of the `trials`, seen as `seen`, with their `gains` (n, m).
+        """Returns the surrogate of trials, seen as `seen`, in which `found` was found.
 
         The hyper-parameters of `last` are where the fit starts; with `refit` False, where it
         stays. Gains are learned from acceptable trials only, once there are enough of them:
-        one that misses lies in another regime, and would mislead about the rest.
+        one that misses lies in another regime, and would mislead about the rest. Misses are
+        learned where they tell anything.
         """
-        n_features, n_gains = seen.features.shape[1], gains.shape[1]
-        learned = np.flatnonzero(np.isnan(seen.gains).any(axis=0))
-        constrained = not trials.acceptable().all()
-        use = trials.acceptable()
-        use = use if use.sum() >= _ENOUGH_ACCEPTED else np.ones_like(use)
-        data = [(use, gains[:, j]) for j in learned]
-        if constrained:
-            data.append((np.ones_like(use), misses(trials.violations)))
-        kept = last._processes() if last and last._constrained == constrained else []
-        processes = [
-            _process(
-                _tensor(seen)[rows], n_features, target[rows], kept[i] if kept else None, refit
-            )
-            for i, (rows, target) in enumerate(data)
-        ]
-        by_gain = dict(zip(learned.tolist(), processes, strict=False))
-        outputs = [by_gain.get(j) or _known_gain(n_features + j) for j in range(n_gains)]
-        return cls(_joined([*outputs, *processes[len(learned) :]]), learned, constrained)
+        n_features, n_gains = seen.features.shape[1], seen.gains.shape[1]
+        enough = found.acceptable.sum() >= _ENOUGH_ACCEPTED
+        use = found.acceptable if enough else np.ones_like(found.acceptable)
+        rows = {int(j): use for j in np.flatnonzero(np.isnan(seen.gains).any(axis=0))}
+        if np.ptp(found.misses) > 0.0:
+            rows[n_gains] = np.ones_like(use)
+        beyond = np.column_stack([found.gains - seen.hoped, found.misses - seen.misses])
+        kept = {} if last is None else last._processes
+        return cls(
+            {
+                j: _process(
+                    _tensor(seen)[use],
+                    n_features,
+                    _Lesson(beyond[use, j], found.variances[use, j], n_features + n_gains + j),
+                    kept.get(j),
+                    refit,
+                )
+                for j, use in rows.items()
+            }
+        )
 
     def forecast(self, view: View) -> Forecast:
         """Returns what is expected of the points of `view`."""
@@ -166,130 +186,92 @@ class Surrogate:
 
         mean, deviation = view.gains.copy(), np.zeros_like(view.gains)
         chance = np.ones(len(mean))
-        processes = self._processes()
-        with torch.no_grad():
-            posteriors = [process.posterior(_tensor(view)) for process in processes]
-            for j, posterior in zip(self._learned, posteriors, strict=False):
-                mean[:, j] = posterior.mean.squeeze(-1).numpy()
-                deviation[:, j] = posterior.variance.sqrt().squeeze(-1).numpy()
-            if self._constrained:
-                miss = posteriors[-1]
-                ratio = -miss.mean / miss.variance.sqrt()
-                chance = torch.special.ndtr(ratio).squeeze(-1).numpy()
+        for j, process in self._processes.items():
+            with torch.no_grad():
+                posterior = process.posterior(_tensor(view))
+                middle = posterior.mean.squeeze(-1)
+                spread = posterior.variance.sqrt().squeeze(-1)
+            if j < mean.shape[1]:
+                mean[:, j], deviation[:, j] = middle.numpy(), spread.numpy()
+            else:
+                chance = torch.special.ndtr(-middle / spread).numpy()
         return Forecast(mean, deviation, chance)
 
-    def choose(self, baseline: View, candidates: View, n_points: int, seed: int) -> IntVector:
-        """Returns the rows of `candidates` to evaluate together, (<= n_points,).
+    def sample(self, view: View, n_samples: int, seed: int) -> tuple[Samples, FloatMatrix]:
+        """Returns gains (S, n, m) and misses (S, n) of the points of `view` in joint samples.
 
-        `baseline` are the evaluated points whose volume is to be enlarged.
+        Where no misses are learned, every point is acceptable.
         """
-        import torch
-        from botorch.optim import optimize_acqf_discrete
-
-        choices = _tensor(candidates)
-        left = np.arange(len(choices))
-        acquisition = self._acquisition(_tensor(baseline), seed)
-        chosen: list[int] = []
-        # One by one rather than q at once: the volume is cut into boxes once less per batch,
-        # which is most of the time.
-        while len(chosen) < min(n_points, len(choices)):
-            if chosen:
-                acquisition.set_X_pending(choices[chosen])
-            best, _ = optimize_acqf_discrete(acquisition, q=1, choices=choices[left])
-            row = int(torch.all(choices[left] == best, dim=1).int().argmax())
-            chosen.append(int(left[row]))
-            left = np.delete(left, row)
-        return np.array(chosen, dtype=np.int64)
-
-    def _acquisition(self, baseline: Tensor, seed: int) -> qLogNoisyExpectedHypervolumeImprovement:
-        import torch
-        from botorch.acquisition.multi_objective import logei
-        from botorch.acquisition.multi_objective.objective import IdentityMCMultiOutputObjective
-
-        # botorch >= 0.18 otherwise compiles a C++ kernel on first use, for minutes. The name
-        # is private: where it is gone, so is the reason for setting it.
-        if hasattr(logei, "_load_attempted"):
-            logei._load_attempted = True
-        n_gains = self._models.num_outputs - int(self._constrained)
-        return logei.qLogNoisyExpectedHypervolumeImprovement(
-            model=self._models,
-            ref_point=torch.zeros(n_gains, dtype=torch.double),
-            X_baseline=baseline,
-            sampler=self._sampler(seed),
-            objective=IdentityMCMultiOutputObjective(outcomes=list(range(n_gains))),
-            constraints=[_miss] if self._constrained else None,
-            prune_baseline=True,
-            cache_root=False,
-        )
-
-    def _sampler(self, seed: int) -> Tensor:
-        """One sampler per output: Sobol for the first process, independent draws for others,
-        since two Sobol sequences of few samples are correlated whatever their seeds."""
-        import torch
-        from botorch.models import SingleTaskGP
-        from botorch.sampling.index_sampler import IndexSampler
-        from botorch.sampling.list_sampler import ListSampler
-        from botorch.sampling.normal import IIDNormalSampler, SobolQMCNormalSampler
-
-        shape = torch.Size([_N_SAMPLES])
-        kinds = [IndexSampler] * self._models.num_outputs
-        sampled = [i for i, m in enumerate(self._models.models) if isinstance(m, SingleTaskGP)]
-        for rank, output in enumerate(sampled):
-            kinds[output] = IIDNormalSampler if rank else SobolQMCNormalSampler
-        return ListSampler(*[kind(shape, seed=seed + i) for i, kind in enumerate(kinds)])
-
-    def _processes(self) -> list[SingleTaskGP]:
-        from botorch.models import SingleTaskGP
-
-        return [model for model in self._models.models if isinstance(model, SingleTaskGP)]
+        rng = np.random.default_rng(seed)
+        n_gains = view.gains.shape[1]
+        gains = np.repeat(view.gains[None], n_samples, axis=0)
+        missed = np.full((n_samples, len(view.features)), -1.0)
+        for j, process in self._processes.items():
+            normal = rng.normal(size=missed.shape)
+            (gains[:, :, j] if j < n_gains else missed)[:] = _sampled(process, view, normal)
+        return gains, missed
 
 
-def _miss(outputs: Tensor) -> Tensor:
-    return outputs[..., -1]
+def _sampled(process: SingleTaskGP, view: View, normal: FloatMatrix) -> FloatMatrix:
+    """Samples of a process at the points of `view` from independent normal numbers (S, n)."""
+    import torch
+
+    with torch.no_grad():
+        posterior = process.posterior(_tensor(view)).distribution
+        mean, covariance = posterior.mean.numpy(), posterior.covariance_matrix.numpy()
+    values, vectors = np.linalg.eigh(covariance)  # rounding leaves it barely indefinite
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return np.asarray(mean + normal @ root.T, dtype=np.float64)
 
 
 def _tensor(view: View) -> Tensor:
-    """The features and the known gains side by side, (n, f + m); unknown gains are unused."""
+    """Features, known gains, hoped gains and expected misses side by side, (n, f + 2 m + 1)."""
     import torch
 
-    return torch.from_numpy(np.hstack([view.features, np.nan_to_num(view.gains, nan=0.0)]))
+    known = np.nan_to_num(view.gains, nan=0.0)  # unknown gains are unused
+    return torch.from_numpy(np.hstack([view.features, known, view.hoped, view.misses[:, None]]))
 
 
-def _known_gain(column: int) -> Tensor:
-    from botorch.models.deterministic import GenericDeterministicModel
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What one process learns: how far trials were `beyond` the prior, (n,), with `variances` (n,).
 
-    return GenericDeterministicModel(lambda x: x[..., column : column + 1], num_outputs=1)
+    `offset` is the column of its inputs that holds what the prior expects.
+    """
 
-
-def _joined(models: list[Tensor]) -> ModelList:
-    from botorch.models.model import ModelList
-
-    return ModelList(*models)
+    beyond: FloatVector
+    variances: FloatVector
+    offset: int
 
 
 def _process(
-    inputs: Tensor, n_features: int, target: FloatVector, kept: SingleTaskGP | None, refit: bool
+    inputs: Tensor, n_features: int, lesson: _Lesson, kept: SingleTaskGP | None, refit: bool
 ) -> SingleTaskGP:
-    """A Gaussian process of `target` (n,) over the first `n_features` columns of `inputs`."""
+    """A Gaussian process over the first `n_features` columns of `inputs`, on top of the prior."""
     import torch
     from botorch.exceptions.errors import ModelFittingError
     from botorch.fit import fit_gpytorch_mll
-    from botorch.models import SingleTaskGP
     from botorch.models.transforms import Normalize, Standardize
     from botorch.models.transforms.input import ChainedInputTransform, FilterFeatures
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
-    process = SingleTaskGP(
+    noisy = bool(lesson.variances.any())
+    least = _LEAST_VARIANCE * max(float(np.var(lesson.beyond)), _LEAST_VARIANCE)
+    variances = torch.from_numpy(np.maximum(lesson.variances, least).reshape(-1, 1))
+    process = _on_top()(
         inputs,
-        torch.from_numpy(target.reshape(-1, 1).copy()),
+        torch.from_numpy(lesson.beyond.reshape(-1, 1).copy()),
+        train_Yvar=variances if noisy else None,
         outcome_transform=Standardize(1),
         input_transform=ChainedInputTransform(
             features=FilterFeatures(torch.arange(n_features)), scaled=Normalize(n_features)
         ),
     )
+    process.offset = lesson.offset
     if kept is not None:
         # Hyper-parameters only: the scales of inputs and target follow the new data.
-        for part in ("mean_module", "covar_module", "likelihood"):
+        parts = ("mean_module", "covar_module", *(() if noisy else ("likelihood",)))
+        for part in parts:
             getattr(process, part).load_state_dict(getattr(kept, part).state_dict())
         if not refit:
             return process.eval()
@@ -300,3 +282,24 @@ def _process(
     except ModelFittingError:
         process.load_state_dict(start)  # where it began is better than half a fit
     return process.eval()
+
+
+@cache
+def _on_top() -> type[SingleTaskGP]:
+    """The class of a process whose posterior is moved up by a column of its inputs.
+
+    Made when first needed: torch may only be imported inside functions.
+    """
+    from botorch.models import SingleTaskGP
+    from botorch.posteriors import GPyTorchPosterior
+    from gpytorch.distributions import MultivariateNormal
+
+    class OnTop(SingleTaskGP):  # type: ignore[misc]  # torch is untyped here
+        offset: int
+
+        def posterior(self, X: Tensor, *args: Tensor, **kwargs: Tensor) -> GPyTorchPosterior:  # noqa: N803
+            of_rest = super().posterior(X, *args, **kwargs).distribution
+            mean = of_rest.mean + X[..., self.offset]
+            return GPyTorchPosterior(MultivariateNormal(mean, of_rest.lazy_covariance_matrix))
+
+    return OnTop

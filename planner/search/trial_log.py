@@ -9,13 +9,13 @@ interrupt keeps what was found, and progress is reported after every evaluation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from planner.search.hypervolume import RunningHypervolume
 from planner.search.problem import (
     ACCEPTED_VIOLATION,
-    FloatVector,
     IntMatrix,
     IntVector,
     Outcome,
@@ -35,8 +35,8 @@ class TrialLog:
         self._n_evaluations = n_evaluations
         self._on_trial = on_trial
         self._volume = RunningHypervolume(problem.reference)
-        # One list, so that an interrupt cannot leave a point without its values.
-        self._rows: list[tuple[IntVector, FloatVector, float]] = []
+        # One list, so that an interrupt cannot leave a point without its outcome.
+        self._rows: list[tuple[IntVector, Outcome]] = []
         self._seen: set[bytes] = set()
 
     def __len__(self) -> int:
@@ -59,34 +59,43 @@ class TrialLog:
 
     def evaluate(self, points: IntMatrix) -> None:
         """Evaluates the unseen ones of `points` (n, d) in order, while the budget lasts."""
-        for point in self.unseen(points):
-            if self.n_left == 0:
-                return
-            self._record(point, self.problem.evaluate(point.copy()))
+        left = self.unseen(points)[: self.n_left]
+        for point, outcome in zip(left, self.problem.outcomes(left), strict=True):
+            self._record(point, outcome)
 
     def trials(self, complete: bool = True) -> Trials:
         """Returns the trials so far as arrays."""
         n_dims, n_objectives = self.problem.box.n_dims, self.problem.n_objectives
+        outcomes = [outcome for _, outcome in self._rows]
+        exact = np.zeros(n_objectives + 1)
+        variances = [exact if o.variances is None else o.variances for o in outcomes]
         return Trials(
             points=np.array([row[0] for row in self._rows], np.int64).reshape(-1, n_dims),
-            values=np.array([row[1] for row in self._rows], np.float64).reshape(-1, n_objectives),
-            violations=np.array([row[2] for row in self._rows], np.float64),
+            values=np.array([o.values for o in outcomes], np.float64).reshape(-1, n_objectives),
+            violations=np.array([o.violation for o in outcomes], np.float64),
             complete=complete,
+            margins=np.array([_margin(o) for o in outcomes], np.float64),
+            variances=np.array(variances, np.float64).reshape(-1, n_objectives + 1),
         )
 
     def _record(self, point: IntVector, outcome: Outcome) -> None:
         values = np.array(outcome.values, dtype=np.float64)
-        violation = float(outcome.violation)
         if values.shape != (self.problem.n_objectives,) or not np.all(np.isfinite(values)):
             raise ValueError(f"evaluate must return finite values, got {values} at {point}")
-        if not 0.0 <= violation < np.inf:
-            raise ValueError(f"a violation must be finite and not negative, got {violation}")
+        if not 0.0 <= outcome.violation < np.inf:
+            raise ValueError(
+                f"a violation must be finite and not negative, got {outcome.violation}"
+            )
         self._seen.add(point.tobytes())
-        self._rows.append((point, values, violation))
+        self._rows.append((point, replace(outcome, values=values)))
         if self._on_trial is not None:
-            if violation <= ACCEPTED_VIOLATION:
+            if outcome.violation <= ACCEPTED_VIOLATION:
                 self._volume.add(values)
             self._on_trial(len(self), self._n_evaluations, self._volume.total)
+
+
+def _margin(outcome: Outcome) -> float:
+    return np.nan if outcome.margin is None else outcome.margin
 
 
 def run(

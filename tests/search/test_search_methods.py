@@ -1,6 +1,7 @@
 """What every method promises, and that the cheap ones find known fronts."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,41 @@ def test_an_interrupt_returns_what_was_found(search):
     assert not trials.complete
     assert len(trials.points) == len(trials.values) == len(trials.violations) == 11
     assert trials.points.tolist() == [list(z) for z in calls]
+
+
+def test_an_interrupt_in_a_batch_keeps_what_had_come_back():
+    problem = balanced()
+
+    def many(points):
+        for i, z in enumerate(points):
+            if i == 5:
+                raise KeyboardInterrupt
+            yield problem.evaluate(z)
+
+    together = replace(problem, evaluate_many=many)
+    trials = random_search.search(together, 40, seed=0)
+    one_by_one = random_search.search(problem, 40, seed=0)
+    assert not trials.complete
+    assert trials.points.tolist() == one_by_one.points[:5].tolist()
+    assert trials.values.tolist() == one_by_one.values[:5].tolist()
+
+
+def test_margins_and_variances_are_kept():
+    problem = balanced()
+    noise = np.array([0.1, 0.2, 0.3])
+
+    def noisy(z):
+        plain = problem.evaluate(z)
+        return replace(plain, margin=float(-z.sum()), variances=noise) if z[0] else plain
+
+    trials = random_search.search(replace(problem, evaluate=noisy), 30, seed=0)
+    told = trials.points[:, 0] > 0
+    assert told.any()
+    assert not told.all()
+    assert trials.margins[told].tolist() == (-trials.points[told].sum(axis=1)).tolist()
+    assert np.isnan(trials.margins[~told]).all()
+    assert trials.variances.tolist() == np.where(told[:, None], noise, 0.0).tolist()
+    assert not trials.has_margins
 
 
 @pytest.mark.parametrize("search", CHEAP)

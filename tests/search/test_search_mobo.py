@@ -1,6 +1,7 @@
 """Bayesian optimisation on small integer problems whose truth is enumerated."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ pytest.importorskip("torch")
 pytest.importorskip("scipy")
 
 from planner.search import enumeration, mobo, random_search, surrogate
-from planner.search.problem import Box, Outcome, Problem, Trials
+from planner.search.lens import Lens
+from planner.search.problem import Box, Expected, Outcome, Prior, Problem, Trials
 
 BOX = Box(np.zeros(4, np.int64), np.full(4, 4), np.array([[1.0, 2, 1, 3]]), np.array([12.0]))
 PRICES = np.array([1.0, 2.1, 1.3, 3.0])
 REFERENCE = np.array([20.0, 0.0])
-N_INITIAL = 24
+N_INITIAL = 12
 
 
 def evaluate(z):
@@ -80,42 +82,41 @@ def test_torch_is_left_as_it_was():
     assert torch.rand(1).item() == expected
 
 
-def view_of(points):
-    gains = (REFERENCE - known(points)) / REFERENCE.max()
-    return surrogate.View(points.astype(float), gains)
+def trials_of(points):
+    outcomes = [evaluate(z) for z in points]
+    values = np.array([o.values for o in outcomes])
+    return Trials(points, values, np.array([o.violation for o in outcomes]), True)
 
 
 def fitted(points):
-    outcomes = [evaluate(z) for z in points]
-    values = np.array([o.values for o in outcomes])
-    trials = Trials(points, values, np.array([o.violation for o in outcomes]), True)
-    gains = (REFERENCE - values) / REFERENCE.max()
+    trials = trials_of(points)
+    lens = Lens(TOY, trials, np.empty(0))
     with surrogate.quiet(seed=0):
-        return surrogate.Surrogate.fit(view_of(points), gains, trials), gains, trials
+        return surrogate.Surrogate.fit(lens.view(points), lens.found(trials)), lens, trials
 
 
 def test_known_objectives_are_exact_and_have_no_process():
     points = random_search.search(TOY, 40, seed=3).points
-    model, _, _ = fitted(points)
+    model, lens, _ = fitted(points)
     others = random_search.search(TOY, 60, seed=4).points
     with surrogate.quiet(seed=0):
-        forecast = model.forecast(view_of(others))
-    assert np.array_equal(forecast.mean[:, 0], view_of(others).gains[:, 0])
+        forecast = model.forecast(lens.view(others))
+    assert np.array_equal(forecast.mean[:, 0], lens.view(others).gains[:, 0])
     assert not forecast.deviation[:, 0].any()
     assert (forecast.deviation[:, 1] > 0).all()
     # One process for the quality, one for the violation, none for the cost.
-    assert len(model._processes()) == 2
+    assert list(model._processes) == [1, 2]
 
 
 def test_forecast_is_close_where_it_was_not_told():
     points = BOX.points(1000)[::4]
-    model, _, _ = fitted(points)
+    model, lens, _ = fitted(points)
     others = BOX.points(1000)[1::4]
     with surrogate.quiet(seed=0):
-        forecast = model.forecast(view_of(others))
+        forecast = model.forecast(lens.view(others))
     outcomes = [evaluate(z) for z in others]
     ok = np.array([o.violation == 0.0 for o in outcomes])
-    truth = np.array([-o.values[1] for o in outcomes]) / REFERENCE.max()
+    truth = lens.found(trials_of(others)).gains[:, 1]
     assert np.sqrt(np.mean((forecast.mean[ok, 1] - truth[ok]) ** 2)) < truth[ok].std() / 4
     assert np.mean((forecast.chance > 0.5) == ok) > 0.9
 
@@ -166,3 +167,103 @@ def test_an_interrupt_in_a_batch_returns_what_was_found():
     trials = mobo.search(Problem(BOX, 2, interrupted, REFERENCE, known=known), 40, seed=0)
     assert not trials.complete
     assert len(trials.points) == 26
+
+
+# ---- A prior, margins, noise, several at once, an end -------------------------------------------
+
+
+SLOWER = np.array([0.3, -0.2, 0.25, -0.3])
+"""The parameters of the true world, of which the prior believes 0."""
+
+
+def believed(points, theta):
+    """What the toy would do in a world with theta; the true one adds a wave of its own."""
+    z = points * np.exp(theta)
+    quality = np.log1p(z[:, 0] + 1.5 * z[:, 1]) + np.sqrt(z[:, 3]) + 0.3 * np.sin(z[:, 2])
+    return Expected(np.column_stack([points @ PRICES, -quality]), 1.0 - z[:, 0] - z[:, 3])
+
+
+def played(z):
+    seen = believed(z[None, :], SLOWER)
+    values = seen.values[0] - np.array([0.0, 0.02 * np.cos(3.0 * z.sum())])
+    margin = float(seen.margins[0])
+    return Outcome(values, max(0.0, margin), margin, np.array([0.0, 1e-4, 1e-4]))
+
+
+PRIOR = Prior(believed, np.full(4, 0.3), np.array([1.0, 0.02, 0.02]))
+PLAYED = Problem(BOX, 2, played, REFERENCE, known=known, prior=PRIOR)
+
+
+def share_of_truth(trials):
+    truth = enumeration.search(PLAYED, 5000, seed=0).hypervolume(REFERENCE)
+    return trials.hypervolume(REFERENCE) / truth
+
+
+@pytest.fixture(scope="module")
+def front_by_belief():
+    tables = Problem(BOX, 2, _expected, REFERENCE)
+    trials = enumeration.search(tables, 5000, seed=0)
+    front = trials.points[trials.front()]
+    return front[np.linspace(0, len(front) - 1, 4).round().astype(int)]
+
+
+def _expected(z):
+    seen = believed(z[None, :], np.zeros(4))
+    return Outcome(seen.values[0], max(0.0, float(seen.margins[0])))
+
+
+def test_a_prior_finds_in_few_trials_what_is_nearly_all(front_by_belief):
+    found = mobo.search(PLAYED, 18, seed=0, start=front_by_belief)
+    assert share_of_truth(first(found, 4)) < 0.9
+    assert share_of_truth(found) > 0.97
+    without = replace(PLAYED, prior=None)
+    blind = mobo.search(without, 18, seed=0, start=front_by_belief)
+    assert share_of_truth(found) > share_of_truth(blind)
+
+
+def test_several_are_evaluated_at_once_with_the_same_answer(front_by_belief):
+    batches = []
+
+    def many(points):
+        batches.append(len(points))
+        yield from [played(z) for z in points]
+
+    together = replace(PLAYED, evaluate_many=many)
+    found = mobo.search(together, 14, seed=0, start=front_by_belief, n_batch=4)
+    one_by_one = mobo.search(PLAYED, 14, seed=0, start=front_by_belief, n_batch=4)
+    assert batches == [4, 4, 4, 2]
+    assert found.points.tobytes() == one_by_one.points.tobytes()
+
+
+def test_it_ends_where_nothing_promises_anything(front_by_belief):
+    found = mobo.search(PLAYED, 200, seed=0, start=front_by_belief, least_gain_ratio=0.02)
+    assert len(found.points) < 60
+    assert found.complete
+    assert share_of_truth(found) > 0.9
+
+
+def test_only_the_given_points_are_evaluated(front_by_belief):
+    among = np.vstack([front_by_belief, BOX.points(1000)[::40]])
+    found = mobo.search(PLAYED, 200, seed=0, start=front_by_belief, among=among)
+    assert {tuple(z) for z in found.points.tolist()} == {tuple(z) for z in among.tolist()}
+
+
+def test_noisy_trials_are_smoothed_and_exact_ones_are_not():
+    points = BOX.points(1000)[::6]
+    exact = trials_of(points)
+    rng = np.random.default_rng(0)
+    noisy_points = np.isin(np.arange(len(points)), rng.permutation(len(points))[::2])
+    noise = np.where(noisy_points, rng.normal(0.0, 0.5, len(points)), 0.0)
+    values = exact.values + np.column_stack([np.zeros(len(points)), noise])
+    variances = np.column_stack([np.zeros(len(points)), 0.25 * noisy_points, np.zeros(len(points))])
+    trials = replace(exact, values=values, variances=variances)
+    lens = Lens(TOY, trials, np.empty(0))
+    with surrogate.quiet(seed=0):
+        model = surrogate.Surrogate.fit(lens.view(points), lens.found(trials))
+        forecast = model.forecast(lens.view(points))
+    ok = exact.acceptable()
+    truth = lens.found(exact).gains[:, 1]
+    off = np.abs(forecast.mean[:, 1] - truth)
+    told = np.abs(lens.found(trials).gains[:, 1] - truth)
+    assert off[ok & noisy_points].mean() < 0.75 * told[ok & noisy_points].mean()
+    assert off[ok & ~noisy_points].mean() < 0.5 * off[ok & noisy_points].mean()
