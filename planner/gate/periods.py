@@ -1,0 +1,168 @@
+"""Judging a plan of several periods: each by itself, then what holds them together.
+
+    each period   orders, resources and outcome at its own rates, as of any plan
+    all of them   the question's periods, the busiest one in front, changes, money, bound, budget
+
+Nothing is solved: the bound is only held against the money that it speaks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from planner.case import Case, make_case
+from planner.exact.path import Bill, bill
+from planner.exact.periods import Candidate
+from planner.gate.finding import Finding, error
+from planner.gate.operation import operation_findings
+from planner.gate.orders import unused_cascades
+from planner.gate.resources import rent_usd_per_h, replicas_of
+from planner.offered import offered
+from planner.periods.cases import Round, make_round, spans_of
+from planner.quality.cascade import CascadeOption
+from planner.spec.inputs import Inputs
+from planner.spec.plan import PeriodsPlan, Plan
+
+PLAN_AGAIN = "rb plan DIR"
+USD_ROUNDING = 2e-4  # §6, of each hour
+RATIO_ROUNDING = 1e-5
+
+
+def period_findings(
+    inputs: Inputs, plan: Plan, cascades: Sequence[CascadeOption] | None, inputs_changed: bool
+) -> list[Finding]:
+    """Returns what is wrong with a plan where it, or its question, has periods.
+
+    Args:
+        inputs: the question and the profiles as they are today.
+        plan: what was planned.
+        cascades: that may be used; by default those that today's scores prove, of a plan with any.
+        inputs_changed: whether the plan was made of others, so that its figures may differ.
+    """
+    periods = plan.periods
+    if periods is None or inputs.question.periods is None:
+        whose = "the question has periods, the plan has none"
+        if periods is not None:
+            whose = "the plan has periods, the question has none"
+        return [error("periods", "plan.json:periods", whose, PLAN_AGAIN)]
+    named = [(p.name, p.start_h, p.end_h) for p in periods.each]
+    asked = [(span.name, *span.hours) for span in spans_of(inputs.files)]
+    if named != asked:
+        what = f"are not the {len(asked)} periods of the question"
+        return [error("periods", "plan.json:periods.each", what, PLAN_AGAIN)]
+    round_ = _round(inputs, plan, periods, cascades)
+    found = list(_each(round_, plan, periods, inputs_changed))
+    if not any(f.code == "unknown-pool" for f in found):
+        found += _together(inputs, round_, plan, periods)
+    return found
+
+
+def _round(
+    inputs: Inputs, plan: Plan, periods: PeriodsPlan, cascades: Sequence[CascadeOption] | None
+) -> Round:
+    """Returns the periods of the question with the cascades that the plan may use."""
+    if not any(period.cascades for period in periods.each):
+        return make_round(inputs, learned=plan.learned)
+    case = make_case(inputs)
+    options = offered(inputs, case) if cascades is None else tuple(cascades)
+    return make_round(inputs, case.models, plan.learned, options)
+
+
+def _each(
+    round_: Round, plan: Plan, periods: PeriodsPlan, inputs_changed: bool
+) -> Iterator[Finding]:
+    """Yields what is wrong with each period by itself."""
+    for t, period in enumerate(periods.each):
+        site, alone = round_.sites[round_.site_of[t]], plan.in_period(period)
+        case = site.case
+        case = replace(case, workload=case.workload.without(unused_cascades(case, alone)))
+        where = f"plan.json:periods[{period.name}]"
+        for finding in operation_findings(case, site.inputs, alone, inputs_changed):
+            yield replace(finding, where=finding.where.replace("plan.json:", f"{where}.", 1))
+        for label in period.missed:
+            what = f"simulation missed the limit on {label}"
+            fix = "plan with --effort thorough, or loosen the limit"
+            yield error("simulated", f"{where}.missed", what, fix)
+
+
+def _together(inputs: Inputs, round_: Round, plan: Plan, periods: PeriodsPlan) -> Iterator[Finding]:
+    """Yields what is wrong with the periods as a whole."""
+    yield from _front_of_file(round_, plan, periods)
+    path = [_candidate(round_.case_of(t), plan, periods, t) for t in range(len(periods.each))]
+    yield from _changes(round_, path, periods)
+    reserved = {kept.gpu: kept.n_gpus for kept in periods.reserved}
+    strangers = sorted(set(reserved) - set(round_.schedule.space.offers))
+    total = None if strangers else bill(round_.schedule, path, reserved)
+    if total is None:
+        what = "more GPUs are reserved, or used beside the reserved ones, than there are"
+        yield error("supply", "plan.json:periods.reserved", what, PLAN_AGAIN)
+        return
+    yield from _money(total, periods)
+    budget = inputs.question.budget_usd_per_h
+    if budget is not None and total.usd > (budget + USD_ROUNDING) * periods.n_hours:
+        what = f"costs ${total.usd / periods.n_hours:,.4f} per hour, budget ${budget:,.4f}"
+        yield error("budget", "plan.json:periods", what, "raise budget_usd_per_h, or plan again")
+
+
+def _front_of_file(round_: Round, plan: Plan, periods: PeriodsPlan) -> Iterator[Finding]:
+    """Yields where the plan in front is not that of the busiest period."""
+    busiest = periods.each[round_.busiest]
+    if periods.busiest != busiest.name:
+        what = f"says {periods.busiest}, the busiest is {busiest.name}"
+        yield error("periods", "plan.json:periods.busiest", what, PLAN_AGAIN)
+        return
+    for name in ("deployment", "routing", "cascades", "prices", "predicted", "placement"):
+        if getattr(plan, name) != getattr(busiest, name):
+            what = f"is not that of period {busiest.name}, which is the busiest"
+            yield error("periods", f"plan.json:{name}", what, PLAN_AGAIN)
+
+
+def _candidate(case: Case, plan: Plan, periods: PeriodsPlan, t: int) -> Candidate:
+    """Returns the deployment of a period with the money of its hosted requests, as planned."""
+    alone = plan.in_period(periods.each[t])
+    replicas = replicas_of(case, alone)
+    rent = rent_usd_per_h(case, replicas)
+    hosted = alone.predicted.cost_usd_per_h - (rent or 0.0)
+    has_hosted = any(d.gpu is None for d in alone.deployment)
+    return Candidate(replicas, max(hosted, 0.0) if has_hosted else 0.0)
+
+
+def _changes(round_: Round, path: Sequence[Candidate], periods: PeriodsPlan) -> Iterator[Finding]:
+    """Yields periods whose changes do not follow from the deployments."""
+    own = np.array([profile.pool.gpu is not None for profile in round_.case_of(0).pools])
+    for t, period in enumerate(periods.each):
+        before = path[int(round_.schedule.before[t])].replicas
+        n = int(np.abs(path[t].replicas - before)[own].sum())
+        if period.n_changes != n:
+            where = f"plan.json:periods[{period.name}].n_changes"
+            what = f"says {period.n_changes}, the deployments differ by {n} replicas"
+            yield error("periods", where, what, PLAN_AGAIN)
+
+
+def _money(total: Bill, periods: PeriodsPlan) -> Iterator[Finding]:
+    """Yields the money that does not follow from deployments and prices, and a bound above it."""
+    hours = periods.n_hours
+    pairs = [
+        ("reserved_usd", periods.reserved_usd, total.reserved_usd),
+        ("by_the_hour_usd", periods.by_the_hour_usd, total.by_the_hour_usd),
+        ("hosted_usd", periods.hosted_usd, total.hosted_usd),
+        ("changes_usd", periods.changes_usd, total.changes_usd),
+        ("total_usd", periods.total_usd, total.usd),
+        ("cost_usd_per_h", periods.cost_usd_per_h * hours, total.usd),
+    ]
+    if periods.bound is not None:
+        pairs.append(("bound.value", periods.bound.value * hours, total.usd))
+    for name, said, now in pairs:
+        if abs(said - now) > USD_ROUNDING * hours:
+            what = f"says ${said:,.4f}, its deployments and prices give ${now:,.4f}"
+            yield error("periods", f"plan.json:periods.{name}", what, PLAN_AGAIN)
+    bound = periods.bound
+    if bound is None:
+        return
+    gap = (bound.value - bound.best_possible) / max(bound.value, 1e-12)
+    if gap < -RATIO_ROUNDING or abs(gap - bound.gap_ratio) > RATIO_ROUNDING:
+        what = f"gap_ratio {bound.gap_ratio:g} does not follow from value and best_possible"
+        yield error("periods", "plan.json:periods.bound", what, PLAN_AGAIN)
