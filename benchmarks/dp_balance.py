@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.parallel import over_seeds
+from planner.parallel.local import over_seeds
 from planner.scheduling.balance import make_policy
 from planner.scheduling.balanceroute import BalanceRoute
 from planner.scheduling.batch import BatchPolicy, OneByOne, fifo, largest_first

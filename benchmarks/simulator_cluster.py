@@ -26,7 +26,7 @@ import numpy as np
 from simulator_speed import engine, requests
 
 from planner.files.inputs import read_inputs
-from planner.parallel import over_seeds
+from planner.parallel.local import over_seeds
 from planner.simulate.cluster import Cluster, PoolSetup, run
 from planner.simulate.demand import Demand, make_demand
 from planner.simulate.scene import scene_of

@@ -35,7 +35,7 @@ from simulator_data import (
     vllm_runs,
 )
 
-from planner.parallel import over_seeds
+from planner.parallel.local import over_seeds
 from planner.simulate.calibrate import Calibrated, calibrate, with_law
 from planner.simulate.engines import step_times
 from planner.simulate.recording import Recording, play, statistics_ms

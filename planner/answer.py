@@ -8,6 +8,8 @@ import numpy as np
 
 from planner import __version__
 from planner.case import Case
+from planner.drills import by_tables
+from planner.frontier import Proof
 from planner.score import Figure
 from planner.settle import Settled
 from planner.spec.arrays import FloatArray, IntArray
@@ -18,6 +20,7 @@ from planner.spec.plan import (
     DeployedPool,
     FrontPoint,
     LatencyFigure,
+    PlacedReplica,
     Plan,
     PoolFigure,
     Predicted,
@@ -26,8 +29,10 @@ from planner.spec.plan import (
     QualityBasis,
     Route,
     Simulated,
+    Survived,
     ToMeasure,
 )
+from planner.spec.reasons import Reasons
 from planner.spec.workload import Workload
 
 MONEY_DIGITS = 4
@@ -51,6 +56,9 @@ def make_answer(
     simulated: Simulated | None = None,
     front_simulated: Sequence[float | None] | None = None,
     quality_basis: QualityBasis | None = None,
+    front_proofs: Sequence[Proof | None] | None = None,
+    survives: Sequence[Survived] | None = None,
+    reasons: Reasons | None = None,
 ) -> Plan:
     """Returns the plan of a settled deployment.
 
@@ -66,8 +74,12 @@ def make_answer(
         simulated: what the chosen one did in simulation.
         front_simulated: simulated / allowed latency of each point of the front, where simulated.
         quality_basis: what its quality rests on.
+        front_proofs: what nothing beats at each point of the front, where that is proved.
+        survives: what becomes of it in its scenarios; by default what the tables say.
+        reasons: what its sentences say of other questions and deployments.
     """
     tried = front_simulated or [None] * len(front)
+    proofs = front_proofs or [None] * len(front)
     return Plan(
         title=case.question.title,
         complete=complete,
@@ -79,13 +91,16 @@ def make_answer(
         bound=bound,
         simulated=simulated,
         front=tuple(
-            _front_point(case, point, point is settled, ratio)
-            for point, ratio in zip(front, tried, strict=True)
+            _front_point(case, point, point is settled, ratio, proof)
+            for point, ratio, proof in zip(front, tried, proofs, strict=True)
         ),
         why=tuple(why),
         quality_basis=quality_basis,
         measure_first=tuple(measure_first),
         learned=case.learned,
+        placement=placed(case, settled.replicas),
+        survives=tuple(survives or by_tables(settled.survivals)),
+        reasons=reasons or None,
         provenance=provenance,
     )
 
@@ -106,7 +121,7 @@ def make_provenance(
 
 def deployed(case: Case, replicas: IntArray) -> tuple[DeployedPool, ...]:
     """Returns the rented pools of a deployment (P,), with their GPUs and rent."""
-    rent = case.space.pool_usd_per_h(replicas)
+    rent, gpus = case.space.pool_usd_per_h(replicas), case.space.pool_gpus(replicas)
     found = []
     for p, profile in enumerate(case.pools):
         if replicas[p] == 0:
@@ -118,11 +133,24 @@ def deployed(case: Case, replicas: IntArray) -> tuple[DeployedPool, ...]:
                 gpu=profile.pool.gpu,
                 tensor_parallel=profile.pool.tensor_parallel,
                 replicas=int(replicas[p]),
-                n_gpus=round(float(case.space.gpus_per_replica[p] * replicas[p]), 4),
+                n_gpus=round(float(gpus[p]), 4),
                 usd_per_h=round(float(rent[p]), MONEY_DIGITS),
             )
         )
     return tuple(found)
+
+
+def placed(case: Case, replicas: IntArray) -> tuple[PlacedReplica, ...]:
+    """Returns the GPUs of each replica of a deployment (P,) where rows do not say all.
+
+    That is on kinds of GPU that pools share, and where replicas leave gaps on nodes.
+    """
+    places = case.space.placement(replicas) or {}
+    return tuple(
+        PlacedReplica(pool=case.space.pool_names[p], replica=number, gpus=gpus)
+        for p in sorted(places)
+        for number, gpus in enumerate(places[p], start=1)
+    )
 
 
 def predicted(case: Case, settled: Settled) -> Predicted:
@@ -299,7 +327,11 @@ def _rounded_price(price: Price) -> Price:
 
 
 def _front_point(
-    case: Case, point: Settled, chosen: bool, simulated_ratio: float | None
+    case: Case,
+    point: Settled,
+    chosen: bool,
+    simulated_ratio: float | None,
+    proof: Proof | None,
 ) -> FrontPoint:
     rates = case.question.maximise == "rate_factor"
     objective = point.score.objective_ms
@@ -315,5 +347,7 @@ def _front_point(
         latency_ms=None if objective is None else _ms(objective),
         rate_factor=round(point.rate_factor, 6) if rates else None,
         simulated_latency_ratio=simulated_ratio,
+        best_possible=None if proof is None else round(proof.best_possible, RATIO_DIGITS),
+        gap_ratio=None if proof is None else round(proof.gap_ratio, RATIO_DIGITS),
         chosen=chosen,
     )

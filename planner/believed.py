@@ -24,8 +24,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.case import Case
+from planner.explore import Effort
 from planner.money import priced
 from planner.objectives import Objectives
+from planner.prompt_bound import prompt_bound
 from planner.quality.folds import fold_of
 from planner.quality.means import class_models
 from planner.quality.scores import Scores, scores_of
@@ -35,7 +37,7 @@ from planner.routing.prompts import route_prompts
 from planner.settle import Settled
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.inputs import QuestionFiles
-from planner.spec.plan import QualityBasis, QualityEstimate
+from planner.spec.plan import Bound, QualityBasis, QualityEstimate
 
 N_FOLDS = 5
 TWO_SIDED = 1.959964
@@ -43,6 +45,7 @@ WIDEST_VARIANCE = 0.25  # that scores in [0, 1] can have
 DIGITS = 6
 DOUBTFUL = 5e-4
 MOST_CORRECTIONS = 8
+BOUND_ROUNDS: dict[Effort, int] = {"quick": 0, "standard": 2, "thorough": 6}
 KEPT_WITHIN = 1.005
 """Work of the recorded answers per work by class that counts as the same load."""
 
@@ -63,7 +66,11 @@ class _Setting:
 
 
 def quality_basis(
-    files: QuestionFiles, objectives: Objectives, settled: Settled, seed: int
+    files: QuestionFiles,
+    objectives: Objectives,
+    settled: Settled,
+    seed: int,
+    effort: Effort = "quick",
 ) -> QualityBasis:
     """Returns what the quality of a settled plan rests on.
 
@@ -72,6 +79,7 @@ def quality_basis(
         objectives: the evaluation that the plan came from.
         settled: the plan.
         seed: of the folds.
+        effort: how hard to look for what other deployments reach where models are chosen by prompt.
     """
     scores = scores_of(files)
     if scores is None:
@@ -98,18 +106,39 @@ def quality_basis(
     chosen = _per_prompt(setting, by_class, known)
     if chosen is None:
         return basis.model_copy(update={"why": "no routing by prompt keeps the plan's loads"})
-    model_prices, shares = chosen
+    prices, shares = chosen
+    bound = _bound(setting, objectives, settled, known, BOUND_ROUNDS[effort])
+    found = {**_by_prompt(setting, by_class, value, prices, shares), "per_prompt_bound": bound}
+    return basis.model_copy(update=found)
+
+
+def _by_prompt(
+    setting: _Setting, by_class: _HeldOut, value: FloatArray, prices: FloatArray, shares: FloatArray
+) -> dict[str, object]:
+    """Returns what a routing by prompt, of prices (M,) and shares (N, M), adds to a basis.
+
+    Every deployed model has its price, one with room to spare that of 0: without any, routing is by
+    class.
+    """
     better = (shares * by_class.score).sum(axis=1)
     _, low, high = _estimate(setting, better - value)
-    prices = zip(scores.model_names, model_prices.tolist(), strict=True)
-    return basis.model_copy(
-        update={
-            "per_prompt": _rounded(_estimate(setting, better)),
-            "gain_low": round(low, DIGITS),
-            "gain_high": round(high, DIGITS),
-            "model_prices": {name: float(f"{price:.6g}") for name, price in prices if price > 0},
-        }
-    )
+    names, deployed = setting.scores.model_names, np.isfinite(setting.work).any(axis=0)
+    return {
+        "per_prompt": _rounded(_estimate(setting, better)),
+        "gain_low": round(low, DIGITS),
+        "gain_high": round(high, DIGITS),
+        "model_prices": {names[m]: float(f"{prices[m]:.6g}") for m in np.flatnonzero(deployed)},
+    }
+
+
+def _bound(
+    setting: _Setting, objectives: Objectives, settled: Settled, known: _Foretold, n_rounds: int
+) -> Bound | None:
+    """Returns what no deployment of the plan's rent exceeds by prompt; None without rounds."""
+    if not n_rounds:
+        return None
+    quality = known.quality[:, setting.member.argmax(axis=1)]
+    return prompt_bound(objectives, settled, setting.weight, setting.row, quality, n_rounds)
 
 
 def _estimator(files: QuestionFiles, served: Scores) -> tuple[str, bool]:

@@ -166,19 +166,27 @@ def make_case(
 def fit_all(pools: Sequence[Profile], folder: str) -> tuple[LatencyModel, ...]:
     """Returns the fitted models of pools, (P,), whose profiles lie in a folder.
 
+    A profile is of a replica alone on its part of a GPU; here its neighbours are there.
+
     Raises:
         InputError: pools that cannot be fitted, all of them.
     """
     models, faults = [], []
     for profile in pools:
         try:
-            models.append(fit(profile))
+            models.append(_beside_neighbours(fit(profile)))
         except FitError as error:
             where = f"{folder}/{error.pool}/points.csv"
             faults.append(Fault(where, "", error.what, error.measure_next))
     if faults:
         raise InputError(faults)
     return tuple(models)
+
+
+def _beside_neighbours(model: LatencyModel) -> LatencyModel:
+    """Returns the model of a pool as slow as those make it with whom it shares its GPUs."""
+    share = model.profile.pool.share
+    return model if share is None else model.slowed(share.slowdown_ratio, share.slowdown_origin)
 
 
 def _enough(question: Question, workload: Workload, models: Sequence[LatencyModel]) -> IntArray:

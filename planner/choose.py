@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from planner.explore import PROMISING, Explored
 from planner.objectives import Evaluation, Objectives
 from planner.search import pareto
-from planner.settle import Settled, merit, settle
+from planner.settle import Settled, merit, settle, with_survivals
 from planner.spec.arrays import IntArray
 from planner.spec.question import Question
 
@@ -43,14 +43,14 @@ def choose(
         loads = evaluation.routing.loads
         settled = settle(objectives, evaluation.replicas, evaluation.level, start_loads=loads)
         if settled.acceptable:
-            final = _signed(objectives, settled) if signed else settled
+            final = signed_routing(objectives, settled) if signed else settled
             return _without_idle(objectives, final, kept), nearest
         if nearest is None or _miss(settled) < _miss(nearest):
             nearest = settled
     return None, nearest
 
 
-def _signed(objectives: Objectives, settled: Settled) -> Settled:
+def signed_routing(objectives: Objectives, settled: Settled) -> Settled:
     """Returns a deployment with the best shares found for what the question asks."""
     loads = settled.routing.loads
     exact = settle(objectives, settled.replicas, settled.level, "exact", loads)
@@ -95,12 +95,16 @@ def _without_idle(objectives: Objectives, settled: Settled, kept: IntArray | Non
         return settled
     gone = {f"load:{space.pool_names[p]}" for p in np.flatnonzero(before > fewer)}
     prices = tuple(price for price in settled.routing.prices if price.what not in gone)
-    return replace(
+    left = replace(
         settled,
         replicas=fewer,
         routing=replace(settled.routing, prices=prices),
         cost_usd_per_h=settled.cost_usd_per_h - saved,
     )
+    if not settled.survivals:
+        return left
+    left = with_survivals(objectives.case, left)
+    return left if left.acceptable else settled  # what is idle may take over from what fails
 
 
 def _worth_a_try(order: Sequence[Evaluation]) -> list[Evaluation]:
@@ -133,9 +137,15 @@ def ranked(
 
 
 def settled_front(
-    objectives: Objectives, explored: Explored, chosen: Settled
+    objectives: Objectives,
+    explored: Explored,
+    chosen: Settled,
+    known: Mapping[tuple[int, ...], Settled] | None = None,
 ) -> tuple[Settled, ...]:
-    """Returns up to MAX_FRONT settled points of the front, the chosen one among them, by cost."""
+    """Returns up to MAX_FRONT settled points of the front, the chosen one among them, by cost.
+
+    `known` are points, replicas and level, that were settled before.
+    """
     distinct = {_figures(e): e for e in reversed(explored.front)}.values()
     front = sorted(distinct, key=lambda e: (e.cost_usd_per_h, -e.quality, e.latency, e.level))
     found = {_point(objectives, chosen): chosen}
@@ -143,10 +153,13 @@ def settled_front(
         same = np.array_equal(evaluation.replicas, chosen.replicas)
         if same and evaluation.level == chosen.level:
             continue
-        loads = evaluation.routing.loads
-        settled = settle(objectives, evaluation.replicas, evaluation.level, start_loads=loads)
+        loads, key = evaluation.routing.loads, (*evaluation.replicas.tolist(), evaluation.level)
+        settled = (known or {}).get(key) or settle(
+            objectives, evaluation.replicas, evaluation.level, start_loads=loads
+        )
         if settled.acceptable:
-            settled = _without_idle(objectives, settled, None)
+            if known is None or key not in known:
+                settled = _without_idle(objectives, settled, None)
             found.setdefault(_point(objectives, settled), settled)
     keep = pareto.non_dominated(np.array([vector for _, vector in found]))
     keep[0] = True  # the chosen one stays, even when its neighbours turned out better

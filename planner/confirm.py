@@ -1,8 +1,9 @@
 """When simulation contradicts a plan, the plan is wrong (§9): try it, learn, search again.
 
 Program
-    repeat   simulate the chosen plan under the question's arrivals
-             no limit is missed for certain: done
+    repeat   simulate the chosen plan under the question's arrivals, and in each scenario that it is
+             to survive (drills.py)
+             nothing is missed for certain: done
              simulate it at other multiples of its traffic, too; learn by how much each of its
              pools is slower than the formula, load by load (simulate/learn.py)
              search again on the corrected tables, from the front so far; choose; settle
@@ -16,8 +17,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from planner.answer import make_answer, make_provenance
 from planner.choose import choose
+from planner.drills import drilled
 from planner.explore import Effort, Explored, explore_again
 from planner.files.plans import routes_of
 from planner.objectives import Objectives, make_objectives
@@ -29,7 +33,7 @@ from planner.simulate.rehearse import LEAST_S, MOST_S, Options, Rehearsal, rehea
 from planner.simulate.scene import Scene, make_scene
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
-from planner.spec.plan import Learned, Plan, Simulated
+from planner.spec.plan import Learned, Plan, Simulated, Survived
 
 FACTORS = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 """Multiples of a plan's traffic at which it teaches."""
@@ -37,6 +41,9 @@ FACTORS = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 FEWEST_SEEDS = 3
 MOST_SEEDS = 20
 """Runs of the busiest window: with fewer, its parts are too alike for an honest interval."""
+
+MOST_FACTOR = 3.0
+"""Of a plan's traffic at which it teaches: scenarios load a pool more than all traffic would."""
 
 LEAST_RPS = 1e-6
 FAR_BEYOND = 10.0
@@ -69,6 +76,20 @@ class Confirmed:
     chosen: Settled
     simulated: Simulated | None  # None: interrupted before it was tried
     why: tuple[str, ...] = ()
+    survives: tuple[Survived, ...] = ()  # what it was to survive, simulated where that was done
+
+    @property
+    def holds(self) -> bool:
+        """Returns whether simulation found nothing missed for certain."""
+        assert self.simulated is not None  # asked of what was tried
+        return not self.simulated.missed and not any(s.verdict == "missed" for s in self.survives)
+
+    @property
+    def latency_ratio(self) -> float:
+        """Returns the largest simulated / allowed latency, in scenarios, too; 0 without limits."""
+        assert self.simulated is not None  # asked of what was tried
+        in_scenarios = (each.simulated_latency_ratio or 0.0 for each in self.survives)
+        return max(self.simulated.latency_ratio or 0.0, *in_scenarios, 0.0)
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,15 @@ class Stage:
     def rehearse(self, plan: Plan, rate_factor: float = 1.0) -> Rehearsal:
         """Returns what a plan does at a multiple of its own traffic."""
         return rehearse(self.scene, plan, routes_of(plan), self._options(plan, rate_factor))
+
+    def survived(self, objectives: Objectives, settled: Settled) -> tuple[Survived, ...]:
+        """Returns what becomes of a plan in each scenario of its question, simulated."""
+        if not settled.survivals:
+            return ()
+        plan = draft_of(objectives, settled)
+        return drilled(
+            self.scene, plan, lambda factor: self._options(plan, factor), settled.survivals
+        )
 
     def _options(self, plan: Plan, rate_factor: float) -> Options:
         """Returns about as many requests as the effort asks for, of the part that counts."""
@@ -150,12 +180,15 @@ def _rounds(
     A search that was interrupted is not followed by another one.
     """
     for left in range(stage.care.rounds, -1, -1):
-        draft = _draft(now.objectives, now.chosen)
+        draft = draft_of(now.objectives, now.chosen)
         rehearsal = stage.rehearse(draft)
-        yield replace(now, simulated=rehearsal.simulated)
-        if not rehearsal.simulated.missed or not left or not now.explored.complete:
+        now = replace(now, simulated=rehearsal.simulated)
+        if not (rehearsal.simulated.missed and left):  # what will be given up is not tried further
+            now = replace(now, survives=stage.survived(now.objectives, now.chosen))
+        yield now
+        if now.holds or not left or not now.explored.complete:
             return
-        learned = _learned(stage, now.objectives, now.chosen, draft, rehearsal)
+        learned = learned_from(stage, now.objectives, now.chosen, draft, rehearsal)
         if learned == now.objectives.case.learned:
             return  # the same tables again would give the same answer
         objectives = make_objectives(replace(now.objectives.case, learned=learned))
@@ -170,8 +203,7 @@ def _best(tried: Sequence[Confirmed]) -> Confirmed:
     """Returns the choice that holds, else the one that misses by least, and says what happened."""
 
     def miss(each: Confirmed) -> tuple[bool, float]:
-        assert each.simulated is not None  # every round yields what it simulated
-        return bool(each.simulated.missed), each.simulated.latency_ratio or 0.0
+        return not each.holds, each.latency_ratio
 
     best = min(tried, key=miss)
     complete = all(each.explored.complete for each in tried)
@@ -181,17 +213,31 @@ def _best(tried: Sequence[Confirmed]) -> Confirmed:
 
 def _sentences(first: Confirmed, best: Confirmed, n_tried: int) -> Iterator[str]:
     """Yields what simulation had to say, where it contradicted a choice."""
-    if first.chosen is not best.chosen and first.simulated is not None and first.simulated.missed:
-        was, what = worst(first.simulated)
+    if first.chosen is not best.chosen and not first.holds:
         pools = ", ".join(sorted({entry.pool for entry in best.objectives.case.learned}))
         yield (
             f"a choice of {first.chosen.cost_usd_per_h:.2f} $/h was given up: in simulation "
-            f"{what} was at {_share(was)} of its limit; searched again {n_tried - 1} times with "
+            f"{_contradiction(first, 'was')}; searched again {n_tried - 1} times with "
             f"these pools as slow as simulated: {pools}"
         )
-    if best.simulated is not None and best.simulated.missed:
-        ratio, what = worst(best.simulated)
-        yield f"in simulation {what} is at {_share(ratio)} of its limit: do not rely on this plan"
+    if not best.holds:
+        yield f"in simulation {_contradiction(best, 'is')}: do not rely on this plan"
+
+
+def _contradiction(tried: Confirmed, verb: str) -> str:
+    """Returns what simulation missed by most, the plan as such before its scenarios."""
+    assert tried.simulated is not None  # asked of what was tried
+    if tried.simulated.missed:
+        ratio, what = worst(tried.simulated)
+        return f"{what} {verb} at {_share(ratio)} of its limit"
+    ratio, lost, scenario = max(
+        (each.simulated_latency_ratio or 0.0, each.simulated_lost_ratio or 0.0, each.scenario)
+        for each in tried.survives
+        if each.verdict == "missed"
+    )
+    if ratio > 1.0:
+        return f"{scenario}, a limit {verb} at {_share(ratio)} of what is allowed"
+    return f"{scenario}, {lost:.2%} of the requests had no place"
 
 
 def _share(ratio: float) -> str:
@@ -209,33 +255,47 @@ def worst(simulated: Simulated) -> tuple[float, str]:
 
 
 def simulated_ratios(
-    stage: Stage, objectives: Objectives, front: Sequence[Settled], chosen: Confirmed
+    stage: Stage,
+    objectives: Objectives,
+    front: Sequence[Settled],
+    chosen: Confirmed,
+    known: Sequence[tuple[Settled, float]] = (),
 ) -> tuple[float | None, ...]:
     """Returns simulated / allowed latency of points of the front, None where not simulated.
 
-    The chosen one, and the next by cost on either side.
+    Those that are `known`, the chosen one, and the next by cost on either side.
     """
     at = next(k for k, point in enumerate(front) if point is chosen.chosen)
     near = sorted(range(len(front)), key=lambda k: (abs(k - at), k))[: stage.care.n_front + 1]
     ratios: list[float | None] = [None] * len(front)
     if chosen.simulated is None or chosen.simulated.latency_ratio is None:
         return tuple(ratios)  # not simulated, or without limits to hold the others against
+    for settled, ratio in known:
+        for k in (k for k, point in enumerate(front) if point is settled):
+            ratios[k] = ratio
     ratios[at] = chosen.simulated.latency_ratio
     try:
-        for k in near[1:]:
-            ratios[k] = stage.rehearse(_draft(objectives, front[k])).simulated.latency_ratio
+        for k in (k for k in near if ratios[k] is None):
+            ratios[k] = stage.rehearse(draft_of(objectives, front[k])).simulated.latency_ratio
     except KeyboardInterrupt:
         pass  # the plan itself was tried; the others stay without a figure
     return tuple(ratios)
 
 
-def _draft(objectives: Objectives, settled: Settled) -> Plan:
+def draft_of(objectives: Objectives, settled: Settled) -> Plan:
     """Returns a settled deployment as a plan, as far as simulation needs one."""
     provenance = make_provenance("draft", 0, "quick", 0, {})
     return make_answer(objectives.case, settled, (), (), provenance, complete=True)
 
 
-def _learned(
+def _factors_of_scenarios(chosen: Settled) -> set[float]:
+    """Returns the multiples of the traffic that load some pool as a scenario does."""
+    planned = np.maximum(chosen.score.loads, 1e-12)
+    most = [float(np.max(each.loads / planned)) for each in chosen.survivals]
+    return {round(factor, 2) for factor in most if max(FACTORS) < factor <= MOST_FACTOR}
+
+
+def learned_from(
     stage: Stage, objectives: Objectives, chosen: Settled, draft: Plan, rehearsal: Rehearsal
 ) -> tuple[Learned, ...]:
     """Returns what is known after a plan was tried at several multiples of its traffic.
@@ -244,7 +304,7 @@ def _learned(
     """
     case = objectives.case
     lessons = []
-    for factor in FACTORS:
+    for factor in sorted({*FACTORS, *_factors_of_scenarios(chosen)}):
         tried = rehearsal if factor == 1.0 else stage.rehearse(draft, factor)
         start_ps, end_ps = tried.window.start_ps, tried.window.end_ps
         runs = tuple(records.between(start_ps, end_ps) for records in tried.records)

@@ -101,10 +101,19 @@ class Infeasible(PlannerError):
 
     exit_code = ExitCode.FOUND_WANTING
 
-    def __init__(self, binding: str, distance: str, relaxations: Sequence[str]) -> None:
+    def __init__(
+        self,
+        binding: str,
+        distance: str,
+        relaxations: Sequence[str],
+        conflict: Sequence[str] = (),
+    ) -> None:
         self.binding = binding
         self.distance = distance
         self.relaxations: tuple[str, ...] = tuple(relaxations)
+        self.conflict: tuple[str, ...] = tuple(conflict)  # proved: not all of it can be kept
         lines = [f"no deployment meets the question: {binding}", f"  {distance}"]
+        if self.conflict:
+            lines.append(f"  proved to conflict with this traffic: {'; '.join(self.conflict)}")
         lines += [f"  would work: {relaxation}" for relaxation in self.relaxations]
         super().__init__("\n".join(lines))

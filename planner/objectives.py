@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.case import Case
+from planner.exact.solve import Setting
+from planner.harden import fate, harden
 from planner.routing import truth
 from planner.routing.problem import Method, Objective, Routing, RoutingProblem
 from planner.routing.solve import solve
@@ -35,8 +37,8 @@ FASTEST_RATIOS = (*LEVEL_RATIOS, 0.35, 0.25, 0.175, 0.125)
 UNSERVED_FACTOR = 10.0
 """An unserved request costs this many times the dearest feasible request (§3)."""
 
-BUDGET_STEPS = 10
-"""Bisections towards what a budget for hosted requests buys."""
+ROUNDING_RATIO = 1e-5
+"""Of a budget for hosted requests, left for the rounding of shares."""
 
 LEAST_GAIN = 1e-4
 """A gain of quality or rate factor below this is within what the routing program leaves open."""
@@ -101,6 +103,13 @@ class Objectives:
             unserved_usd=self.unserved_usd,
         )
 
+    def joint_at(self, level: int) -> Setting:
+        """Returns the problem of choosing deployment and shares together at a latency level."""
+        case = self.case
+        return Setting(
+            self.levels[level], self.tables, case.space, case.question.headroom_ratio
+        )
+
     def evaluate(
         self,
         replicas: IntArray,
@@ -113,7 +122,10 @@ class Objectives:
         `start_loads` (P,) are the loads of a routing known to be good on something similar.
         """
         problem = replace(self.problem_at(replicas, level), start_loads=start_loads)
-        routing = self.route(problem, method)
+        return self.judged(replicas, level, self.route(problem, method))
+
+    def judged(self, replicas: IntArray, level: int, routing: Routing) -> Evaluation:
+        """Returns what a deployment (P,) achieves at a latency level with a given routing."""
         workload = self.levels[level]
         cost = float(self.case.space.cost_usd_per_h(replicas)) + routing.hosted_usd_per_h
         missed = violation(workload, routing, self._worst_ratio(workload, routing))
@@ -124,37 +136,36 @@ class Objectives:
             cost_usd_per_h=cost,
             quality=routing.quality,
             latency=self._latency(routing),
-            violation=missed + self._over_budget(cost),
+            violation=missed
+            + self._over_budget(cost)
+            + float(len(self.case.space.unplaced(replicas)))
+            + self._peril(replicas, level, routing),
         )
 
+    def _peril(self, replicas: IntArray, level: int, routing: Routing) -> float:
+        """Returns how far a routing misses what it is to survive; 0 = it survives everything."""
+        if self.case.question.robust is None:
+            return 0.0
+        return sum(s.miss for s in fate(self.case, self.problem_at(replicas, level), routing))
+
     def route(self, problem: RoutingProblem, method: Method) -> Routing:
+        """Returns the best shares of a deployment within its budget that survive what is asked."""
+        if self.case.question.robust is None:
+            return self._within_budget(problem, method)
+        return harden(self.case, problem, method, self._within_budget)
+
+    def _within_budget(self, problem: RoutingProblem, method: Method) -> Routing:
         """Returns the best shares of a deployment whose hosted requests fit into the budget.
 
-        The routing program knows no budget. Where its answer costs too much, the same question
-        is asked the other way round: the least money for a quality, or for a rate factor; both
-        grow with the money, so bisection finds the most that the budget buys.
+        Where money is the objective there is no row of it: what costs the least and is over the
+        budget is over it in any case.
         """
-        routing = solve(problem, method)
         budget = self.case.question.budget_usd_per_h
-        if budget is None or problem.objective == "cost":
-            return routing
-        left = (budget - float(self.case.space.cost_usd_per_h(problem.replicas))) * (1 - 1e-5)
-        if routing.hosted_usd_per_h <= left:
-            return routing
-        low, high = problem.workload.quality_at_least or 0.0, routing.quality
-        if problem.objective == "rate_factor":
-            low, high = 0.0, routing.rate_factor
-        best: Routing | None = None
-        for step in range(1 + BUDGET_STEPS):
-            target = low if step == 0 and low > 0 else (low + high) / 2
-            found = _for_least_money(problem, target, method)
-            if found.feasible and found.hosted_usd_per_h <= left:
-                best, low = found, target
-            elif step == 0 and low > 0:
-                return found  # not even the floor can be paid
-            else:
-                high = target
-        return best or routing
+        if budget is not None and problem.objective != "cost":
+            rent = float(self.case.space.cost_usd_per_h(problem.replicas))
+            left = max(0.0, budget - rent) * (1.0 - ROUNDING_RATIO)
+            problem = replace(problem, hosted_budget_usd_per_h=left)
+        return solve(problem, method)
 
     def _over_budget(self, cost_usd_per_h: float) -> float:
         """Returns by how much a cost is over the budget, as a ratio: hosted requests count too."""
@@ -189,15 +200,6 @@ class Objectives:
     def _value_ms(self, routing: Routing, scoped: ScopedLimit) -> float:
         loads, shares = routing.loads, routing.shares
         return _finite(truth.limit_value(self.levels[0], self.tables, loads, shares, scoped))
-
-
-def _for_least_money(problem: RoutingProblem, target: float, method: Method) -> Routing:
-    """Returns the cheapest routing that reaches a quality, or a rate factor where that counts."""
-    workload, cheap = problem.workload, replace(problem, objective="cost")
-    if problem.objective == "rate_factor":
-        more = replace(workload, rate_rps=workload.rate_rps * target)
-        return replace(solve(replace(cheap, workload=more), method), rate_factor=target)
-    return solve(replace(cheap, workload=replace(workload, quality_at_least=target)), method)
 
 
 def _finite(value: float) -> float:

@@ -20,6 +20,7 @@ def offered(inputs: Inputs, case: Case) -> tuple[CascadeOption, ...]:
 
     None where the question wants none, where it has no scores of single prompts, or where classes
     are inferred: then a class is a mixture, and what was proved of it holds for none of its parts.
+    None either where replicas may fail: what falls back from a stage is no cascade any more.
 
     Args:
         inputs: the question and the pools.
@@ -27,7 +28,9 @@ def offered(inputs: Inputs, case: Case) -> tuple[CascadeOption, ...]:
     """
     scores = scores_of(inputs.files)
     wanted = inputs.question.router.cascades == "auto"
-    if scores is None or not wanted or inputs.files.inferred is not None:
+    robust = inputs.question.robust
+    fails = robust is not None and robust.failures != "none"
+    if scores is None or not wanted or fails or inputs.files.inferred is not None:
         return ()
     known = priced(case, scores)
     return proven_cascades(known.scores, known.usd_per_token, SEED)

@@ -4,10 +4,13 @@ read (files)  ->  case: fit, workload, box, and the cascades that its scores pro
               ->  explore: search with the routing program inside
               ->  choose: settle candidates on their own tables
               ->  confirm: try the choice in the simulator, learn, search again (§9)
-              ->  certify: what no plan can beat
+              ->  refine: simulate what is near it, where that may be better
+              ->  certify, frontier: what no plan can beat, and no point of the front
               ->  believed: what the router will really know, judged on held-out prompts (§4)
-              ->  why
+              ->  why, what_if: reasons, other questions, other deployments
               ->  information: what to measure first  ->  Plan
+
+A question with periods goes its own way from here on: periods/answer.py.
 """
 
 from __future__ import annotations
@@ -22,20 +25,35 @@ from planner.believed import quality_basis, remarks
 from planner.case import Case, make_case
 from planner.certify import proven_bound
 from planner.choose import choose, settled_front
-from planner.confirm import confirm, make_stage, simulated_ratios
-from planner.explore import Effort, SearchMethod, explore
+from planner.confirm import Confirmed, Stage, confirm, make_stage, simulated_ratios
+from planner.explore import Effort, Explored, SearchMethod, explore
+from planner.frontier import front_proofs, traded_bound
 from planner.information import to_measure
-from planner.objectives import make_objectives
+from planner.keeping import starts_near
+from planner.named.boute import explore_boute
+from planner.named.routerwise import explore_routerwise
+from planner.objectives import Objectives, make_objectives
 from planner.offered import offered
+from planner.parallel.local import LocalWorkers
+from planner.parallel.workers import Workers
+from planner.periods.answer import plan_periods
 from planner.quality.cascade import CascadeOption
-from planner.relax import infeasible, more_budget
+from planner.refine import Refined, refine
+from planner.relax import infeasible
 from planner.search.problem import Progress
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
+from planner.what_if import what_if
 from planner.why import reasons
 
 T = TypeVar("T")
+
+NAMED: dict[str, Callable[[Objectives, Effort, int, Progress | None], Explored]] = {
+    "boute": explore_boute,
+    "routerwise": explore_routerwise,
+}
+"""Published methods; all others are explore's own."""
 
 
 def make_plan(
@@ -46,6 +64,7 @@ def make_plan(
     kept: Plan | None = None,
     on_trial: Progress | None = None,
     cascades: Sequence[CascadeOption] | None = None,
+    workers: Workers | None = None,
 ) -> Plan:
     """Returns the plan that answers a question: deployment, routing, predicted outcome, reasons.
 
@@ -57,40 +76,80 @@ def make_plan(
         kept: the plan in production, where the question says `keep`.
         on_trial: called after each evaluation with (done, total, hypervolume).
         cascades: that may be used beside single pools; by default those that the scores prove.
+        workers: who simulates; by default this process alone.
 
     Raises:
         InputError: pools that cannot be fitted, or a method that cannot be had.
         Infeasible: no deployment is acceptable; says what binds and what would work.
     """
+    if inputs.question.periods is not None:
+        return plan_periods(inputs, effort, method, seed, on_trial, cascades)
     case = make_case(inputs)
     options = offered(inputs, case) if cascades is None else tuple(cascades)
     if options:
         case = make_case(inputs, case.models, cascades=options)
     objectives = make_objectives(case)
     in_production = None if kept is None else replicas_of(case, kept)
-    start = [] if in_production is None else [in_production]
-    explored = explore(objectives, effort, method, seed, start, on_trial)
+    start = starts_near(objectives, in_production)
+    explored = _searched(objectives, effort, method, seed, start, on_trial)
     chosen, nearest = _finished(lambda: choose(objectives, explored, in_production))
     if chosen is None:
         raise infeasible(objectives, explored, nearest, inputs)
     stage = make_stage(inputs, objectives, effort, seed)
     confirmed = confirm(stage, objectives, explored, chosen, effort, in_production, on_trial)
+    refined = _refined(stage, confirmed, effort, method, workers, in_production, on_trial)
+    confirmed = refined.confirmed
     objectives, explored, chosen = confirmed.objectives, confirmed.explored, confirmed.chosen
-    bound = _finished(lambda: proven_bound(objectives, chosen))
-    basis = _finished(lambda: quality_basis(inputs.files, objectives, chosen, seed))
-    front = _finished(lambda: settled_front(objectives, explored, chosen))
+    bound = _finished(lambda: proven_bound(objectives, chosen, in_production))
+    bound = bound or _finished(lambda: traded_bound(objectives, chosen, effort))
+    basis = _finished(lambda: quality_basis(inputs.files, objectives, chosen, seed, effort))
+    front = _finished(lambda: settled_front(objectives, explored, chosen, refined.settled))
     why = _finished(lambda: reasons(objectives, chosen, explored, bound))
-    bought = _finished(lambda: more_budget(inputs, objectives, chosen))
-    why += remarks(inputs.files, basis)
-    why += [*confirmed.why, *([] if bought is None else [bought])]
+    other, told = _finished(
+        lambda: what_if(inputs, objectives, explored, chosen, bound, in_production, effort)
+    )
+    why += [*remarks(inputs.files, basis), *confirmed.why, *told]
     first = _finished(lambda: to_measure(objectives, chosen, explored, effort))
     provenance = make_provenance(
         explored.method, seed, effort, len(explored.evaluations), inputs.hashes
     )
     return make_answer(
         objectives.case, chosen, front, why, provenance, explored.complete, bound, first,
-        confirmed.simulated, simulated_ratios(stage, objectives, front, confirmed), basis,
+        confirmed.simulated, simulated_ratios(stage, objectives, front, confirmed, refined.ratios),
+        basis, front_proofs(objectives, front, effort), confirmed.survives, other,
     )  # fmt: skip
+
+
+def _searched(
+    objectives: Objectives,
+    effort: Effort,
+    method: SearchMethod,
+    seed: int,
+    start: Sequence[IntArray],
+    on_trial: Progress | None,
+) -> Explored:
+    """Returns what a search finds; the published methods know no deployment to start from."""
+    named = NAMED.get(method)
+    if named is not None:
+        return named(objectives, effort, seed, on_trial)
+    return explore(objectives, effort, method, seed, start, on_trial)
+
+
+def _refined(
+    stage: Stage,
+    confirmed: Confirmed,
+    effort: Effort,
+    method: SearchMethod,
+    workers: Workers | None,
+    kept: IntArray | None,
+    on_trial: Progress | None,
+) -> Refined:
+    """Returns what else was simulated near a choice; published methods end as published."""
+    if method in NAMED:
+        return Refined(confirmed, {})
+    return refine(
+        stage, confirmed, effort, workers or LocalWorkers(1), method == "mobo", kept, on_trial
+    )
 
 
 def _finished(stage: Callable[[], T]) -> T:

@@ -1,105 +1,65 @@
-"""When nothing is acceptable: what binds, how far it is, and the nearest relaxation that works.
+"""When nothing is acceptable: which promises conflict, and how far each of them has to give.
 
-Each promise of the question is relaxed alone, the others kept: the budget, the stock, each latency
-limit that is missed, the quality floor, the traffic. What then becomes acceptable, at least cost
-of relaxation, is reported: "41.30 $/h meets every limit", "p95 e2e of math at 9.1 s is met".
+    conflict   promises that cannot all be kept, proved (conflict.py)
+    way out    each of them relaxed alone, the others kept: the budget, a limit, a floor, the stock,
+               a replica range; and less traffic
+
+Where the conflict is proved, only its members are asked: to relax another promise alone is no way
+out. How far a limit or a stock has to give at least is proved by bisection; the plan that then works
+is found and settled like any other, and what lies between the two is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from planner.case import Case, make_case
-from planner.choose import choose
-from planner.errors import Infeasible, InputError
-from planner.explore import Explored, explore_narrowly, seeds_of
-from planner.objectives import LEAST_GAIN, Objectives, make_objectives
+from planner.asked import Asked, Care, in_words
+from planner.conflict import Promise, find_conflict, is_impossible, promises_of, stock_of
+from planner.errors import Infeasible
+from planner.explore import Explored
+from planner.objectives import Objectives
 from planner.score import duration
-from planner.settle import Settled
+from planner.settle import Settled, settle
 from planner.spec.arrays import IntArray
-from planner.spec.base import Metric, Statistic
 from planner.spec.inputs import Inputs
-from planner.spec.question import Limit, Question, RequestClass
+from planner.spec.question import Question
+from planner.worth import loosened, one_more
 
 LOOSEST_FACTOR = 10.0
 """Limits are loosened by at most this; what needs more is hopeless for another reason."""
 
-BISECTIONS = 6
+BISECTIONS = 5  # of what is proved
+TIGHTENINGS = 3  # of what was found
 MOST_SINGLE_LIMITS = 6
-N_EVALUATIONS = 40
+CARE = Care(n_evaluations=12, n_tries=1, n_rounds=1)
+FURTHER_RATIOS = (1.01, 1.1, 1.4, 2.5)  # beyond what is proved to be too little
+MOST_GPUS = 4096
 
-STOCK_STEPS = (1.5, 2.0, 4.0)
-
-_Promise = tuple[str | None, Metric, Statistic]
+_Key = tuple[str | None, str, str]
 """A limit by its scope, metric and statistic."""
-
-
-@dataclass(frozen=True)
-class _Solver:
-    """Answers changed questions on the same fitted pools, with a small search each."""
-
-    inputs: Inputs
-    case: Case
-    near: tuple[IntArray, ...]  # deployments that nearly do, (P,) each
-
-    def solve(self, question: Question) -> Settled | None:
-        """Returns the settled answer to a changed question, None if there is none."""
-        return self.solve_case(question)[1]
-
-    def solve_case(self, question: Question) -> tuple[Case | None, Settled | None]:
-        """Returns the changed case and its settled answer, None if there is none."""
-        inputs = replace(self.inputs, files=replace(self.inputs.files, question=question))
-        try:
-            before = self.case
-            case = make_case(inputs, before.models, before.learned, before.cascades)
-        except InputError:
-            return None, None
-        objectives = make_objectives(case)
-        start = [*seeds_of(objectives, 0), *self.near]
-        explored = explore_narrowly(objectives, N_EVALUATIONS, start)
-        return case, choose(objectives, explored, None, signed=False)[0]
 
 
 def infeasible(
     objectives: Objectives, explored: Explored, nearest: Settled | None, inputs: Inputs
 ) -> Infeasible:
-    """Returns the error that says what binds, how far, and which single relaxations work."""
+    """Returns the error that says what conflicts, how far it is, and which relaxations work."""
     binding, distance = _nearest(objectives, explored, nearest)
     if not explored.complete:
         return Infeasible(binding, f"{distance}; the search was interrupted", ["let it finish"])
     near = () if nearest is None else (nearest.replicas,)
-    solver = _Solver(inputs, objectives.case, near)
-    attempts: list[Callable[[], str | None]] = [
-        lambda: _more_money(solver),
-        lambda: _looser_limits(solver, nearest),
-        lambda: _lower_quality(solver),
-        lambda: _more_stock(solver),
-        lambda: _less_traffic(solver),
-    ]
-    found = [text for attempt in attempts if (text := attempt()) is not None]
+    asked = Asked(inputs, objectives, None, near, None, CARE)
+    conflict = find_conflict(asked)
+    found = list(_ways_out(asked, conflict, nearest))
     if not found:
         found = ["no single relaxation was found: relax several promises together"]
-    return Infeasible(binding, distance, found)
+    return Infeasible(binding, distance, found, [promise.what for promise in conflict])
 
 
-def more_budget(inputs: Inputs, objectives: Objectives, chosen: Settled) -> str | None:
-    """Returns what a tenth more budget would buy, where a budget bounds what is maximised."""
-    question = objectives.case.question
-    spends_it = question.maximise == "rate_factor" or question.choose == "best_quality"
-    if question.budget_usd_per_h is None or not spends_it:
-        return None
-    raised = round(1.1 * question.budget_usd_per_h, 4)
-    solver = _Solver(inputs, objectives.case, (chosen.replicas,))
-    settled = solver.solve(question.model_copy(update={"budget_usd_per_h": raised}))
-    if settled is None:
-        return None
-    gain, what = settled.score.quality - chosen.score.quality, "quality"
-    if question.maximise == "rate_factor":
-        gain, what = settled.rate_factor - chosen.rate_factor, "rate factor"
-    if gain < LEAST_GAIN:
-        return f"a tenth more budget would buy no {what}"
-    return f"a tenth more budget would buy {what} {gain:+.4f}, for {settled.cost_usd_per_h:.2f} $/h"
+def _solved(asked: Asked, **update: object) -> Settled | None:
+    """Returns the best plan found for the question with some fields changed."""
+    objectives = asked.otherwise(**update)
+    return None if objectives is None else asked.best(objectives)
 
 
 def _nearest(
@@ -112,13 +72,13 @@ def _nearest(
             return "no deployment fits stock, memory and budget", "the box of deployments is empty"
         best = min(explored.evaluations, key=lambda e: e.violation)
         lost = float(best.routing.unserved @ objectives.case.workload.weights)
-        where = _deployment(objectives.case, best.replicas.tolist())
+        where = in_words(objectives.case, best.replicas)
         if lost > 1e-6:
             return "the traffic cannot be carried within the limits", (
                 f"nearest: {where} at {best.cost_usd_per_h:.2f} $/h leaves {lost:.1%} unserved"
             )
         return "a limit or the quality floor", f"nearest: {where} at quality {best.quality:.4f}"
-    where = _deployment(objectives.case, nearest.replicas.tolist())
+    where = in_words(objectives.case, nearest.replicas)
     within = _within(question)
     text = "; ".join(nearest.score.problems)
     return text, f"that is the nearest found{within}: {where} at {nearest.cost_usd_per_h:.2f} $/h"
@@ -129,129 +89,221 @@ def _within(question: Question) -> str:
     return f" within {budget:g} $/h" if budget is not None else ""
 
 
-def _deployment(case: Case, replicas: list[int]) -> str:
-    parts = [f"{n} x {p}" for n, p in zip(replicas, case.space.pool_names, strict=True) if n > 0]
-    return ", ".join(parts) or "nothing rented"
-
-
-def _more_money(solver: _Solver) -> str | None:
-    question = solver.case.question
-    if question.budget_usd_per_h is None:
-        return None
-    free = question.model_copy(update={"budget_usd_per_h": None, "choose": "cheapest"})
-    settled = solver.solve(free)
-    if settled is None:
-        return None
-    where = _deployment(solver.case, settled.replicas.tolist())
-    return f"a budget of {settled.cost_usd_per_h:.2f} $/h meets everything ({where})"
-
-
-def _looser_limits(solver: _Solver, nearest: Settled | None) -> str | None:
-    """Returns the least loosening that works: of one limit, of the missed ones, or of all."""
-    question = solver.case.question
-    every: list[tuple[str | None, Limit]] = [(None, limit) for limit in question.limits]
-    every += [(c.name, limit) for c in question.classes for limit in c.limits]
-    names = [(c, limit.metric, limit.statistic) for c, limit in every]
-    for chosen in _worth_loosening(names, nearest):
-        works = _least_factor(solver, chosen)
-        if works is not None:
-            break
-    else:
-        return None
-    factor, cost = works
-    loosened = [
-        f"{limit.label} of {c or 'all traffic'} at {duration(limit.at_most_ms * factor)}"
-        f" instead of {duration(limit.at_most_ms)}"
-        for (c, limit), name in zip(every, names, strict=True)
-        if name in chosen
+def _ways_out(
+    asked: Asked, conflict: tuple[Promise, ...], nearest: Settled | None
+) -> Iterator[str]:
+    """Yields what would work, one promise relaxed at a time."""
+    relaxing = {
+        "range": _without,
+        "limit": _looser_limit,
+        "class floor": _lower_class_floor,
+        "floor": _lower_quality,
+        "stock": _more_stock,
+        "budget": _more_money,
+    }
+    promises = conflict or tuple(_worth_relaxing(asked.question, nearest))
+    attempts: list[Callable[[], str | None]] = [lambda: _less_robust(asked)]
+    attempts += [
+        lambda promise=promise: relaxing[promise.kind](asked, promise)  # type: ignore[misc]
+        for promise in promises
     ]
-    return f"{' and '.join(loosened)} can be met, for {cost:.2f} $/h"
+    limits = [promise for promise in promises if promise.kind == "limit"]
+    alone = False
+    for attempt in attempts:
+        if (text := attempt()) is not None:
+            alone |= " instead of " in text
+            yield text
+    if len(limits) > 1 and not alone and (text := _looser(asked, limits)) is not None:
+        yield text
+    if (text := _less_traffic(asked)) is not None:
+        yield text
 
 
-def _worth_loosening(names: list[_Promise], nearest: Settled | None) -> list[set[_Promise]]:
-    """Returns which limits to loosen together, from few to all; each set once."""
+def _worth_relaxing(question: Question, nearest: Settled | None) -> Iterator[Promise]:
+    """Yields the promises to ask about where no conflict is proved: of the limits the missed."""
+    figures = nearest.score.figures if nearest is not None else ()
     missed = {
         (f.class_name, f.metric, f.statistic)
-        for f in (nearest.score.figures if nearest is not None else ())
+        for f in figures
         if f.at_most_ms is not None and f.ratio > 1.0
     }
-    sets = [missed] if missed else [{name} for name in names[:MOST_SINGLE_LIMITS]]
-    if names and set(names) not in sets:
-        sets.append(set(names))
-    return sets
+    n_limits = 0
+    for promise in promises_of(question):
+        if promise.kind == "limit":
+            n_limits += 1
+            if n_limits > MOST_SINGLE_LIMITS or (missed and _key(promise) not in missed):
+                continue
+        yield promise
 
 
-def _least_factor(solver: _Solver, chosen: set[_Promise]) -> tuple[float, float] | None:
-    """Returns the least multiple of the chosen limits that works, and the cost in $/h then."""
-    settled = solver.solve(_loosened(solver.case.question, chosen, LOOSEST_FACTOR))
+def _less_robust(asked: Asked) -> str | None:
+    if asked.question.robust is None:
+        return None
+    settled = _solved(asked, robust=None)
     if settled is None:
         return None
-    low, high, cost = 1.0, LOOSEST_FACTOR, settled.cost_usd_per_h
+    where = in_words(asked.objectives.case, settled.replicas)
+    return f"without robust, {where} would do for {settled.cost_usd_per_h:.2f} $/h"
+
+
+def _more_money(asked: Asked, _: Promise) -> str | None:
+    objectives = asked.otherwise(budget_usd_per_h=None, choose="cheapest", maximise="none")
+    settled = None if objectives is None else asked.best(objectives)
+    if objectives is None or settled is None:
+        return None
+    enough = settled.cost_usd_per_h
+    least = asked.at_best(objectives, enough)
+    where = in_words(objectives.case, settled.replicas)
+    proved = "" if least is None else f", none below {min(least, enough):.2f} $/h does"
+    return f"a budget of {enough:.2f} $/h meets everything ({where}){proved}"
+
+
+def _looser_limit(asked: Asked, promise: Promise) -> str | None:
+    return _looser(asked, [promise])
+
+
+def _looser(asked: Asked, promises: list[Promise]) -> str | None:
+    """Returns the least loosening found to work of some limits together, None without one."""
+    least = _least_factor(asked, {_key(promise) for promise in promises})
+    if least is None:
+        return None
+    proved, factor, cost = least
+    texts = []
+    for promise in promises:
+        limit = promise.limit
+        assert limit is not None  # it is one of limits
+        texts.append(
+            f"{limit.label} of {promise.scope or 'all traffic'}"
+            f" at {duration(limit.at_most_ms * factor)} instead of {duration(limit.at_most_ms)}"
+        )
+    at_least = ""
+    if proved is not None and len(promises) == 1 and promises[0].limit is not None:
+        shortest = duration(promises[0].limit.at_most_ms * proved)
+        at_least = f"; below {shortest} nothing would do"
+    return f"{' and '.join(texts)} can be met, for {cost:.2f} $/h{at_least}"
+
+
+def _key(promise: Promise) -> _Key:
+    limit = promise.limit
+    assert limit is not None  # only limits have keys
+    return promise.scope, limit.metric, limit.statistic
+
+
+def _least_factor(asked: Asked, chosen: set[_Key]) -> tuple[float | None, float, float] | None:
+    """Returns a multiple of limits that is proved too small, one that works, and its $/h."""
+
+    def at(factor: float) -> Question:
+        return asked.question.model_copy(update=loosened(asked.question, chosen, factor))
+
+    if is_impossible(asked, at(LOOSEST_FACTOR)):
+        return None
+    low, high = 1.0, LOOSEST_FACTOR
     for _ in range(BISECTIONS):
         middle = (low * high) ** 0.5
-        settled = solver.solve(_loosened(solver.case.question, chosen, middle))
-        if settled is None:
+        if is_impossible(asked, at(middle)):
             low = middle
         else:
+            high = middle
+    for ratio in (*FURTHER_RATIOS, LOOSEST_FACTOR):
+        factor = min(high * ratio, LOOSEST_FACTOR)
+        objectives = asked.of(at(factor))
+        settled = None if objectives is None else asked.best(objectives)
+        if settled is not None:
+            factor, cost = _tightest(asked, at, settled, high, factor)
+            return (low if low > 1.0 else None), factor, cost
+    return None
+
+
+def _tightest(
+    asked: Asked, at: Callable[[float], Question], found: Settled, low: float, high: float
+) -> tuple[float, float]:
+    """Returns the least multiple of limits within which a found deployment works, and its $/h."""
+    cost = found.cost_usd_per_h
+    for _ in range(TIGHTENINGS):
+        middle = (low * high) ** 0.5
+        objectives = asked.of(at(middle))
+        settled = None if objectives is None else settle(objectives, found.replicas)
+        if settled is not None and settled.acceptable:
             high, cost = middle, settled.cost_usd_per_h
+        else:
+            low = middle
     return high, cost
 
 
-def _loosened(question: Question, chosen: set[_Promise], factor: float) -> Question:
-    def looser(name: str | None, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        return tuple(
-            limit.model_copy(update={"at_most_ms": limit.at_most_ms * factor})
-            if (name, limit.metric, limit.statistic) in chosen
-            else limit
-            for limit in limits
-        )
-
-    classes: tuple[RequestClass, ...] = tuple(
-        c.model_copy(update={"limits": looser(c.name, c.limits)}) for c in question.classes
-    )
-    return question.model_copy(update={"classes": classes, "limits": looser(None, question.limits)})
-
-
-def _lower_quality(solver: _Solver) -> str | None:
-    question = solver.case.question
-    floors = [c.quality_at_least for c in question.classes]
-    if question.quality_at_least is None and not any(f is not None for f in floors):
+def _lower_class_floor(asked: Asked, promise: Promise) -> str | None:
+    """Returns the quality of a class in the best plan without its floor."""
+    question = promise.without(asked.question).model_copy(update={"choose": "best_quality"})
+    objectives = asked.of(question)
+    settled = None if objectives is None else asked.best(objectives)
+    if objectives is None or settled is None:
         return None
-    classes = tuple(c.model_copy(update={"quality_at_least": None}) for c in question.classes)
-    update = {"quality_at_least": None, "classes": classes, "choose": "best_quality"}
-    settled = solver.solve(question.model_copy(update=update))
-    if settled is None:
-        return None
+    names = objectives.case.workload.class_names
+    reached = float(settled.score.class_quality[names.index(promise.scope or "")])
     return (
-        f"a quality of {settled.score.quality:.4f} is the best within the other promises, "
+        f"a quality of {reached:.4f} of {promise.scope} can be had within the other promises, "
         f"for {settled.cost_usd_per_h:.2f} $/h"
     )
 
 
-def _more_stock(solver: _Solver) -> str | None:
-    question = solver.case.question
-    if question.stock is None:
+def _lower_quality(asked: Asked, _: Promise) -> str | None:
+    objectives = asked.otherwise(quality_at_least=None, choose="best_quality", maximise="none")
+    settled = None if objectives is None else asked.best(objectives)
+    if objectives is None or settled is None:
         return None
-    for factor in STOCK_STEPS:
-        stock = {gpu: max(8, int(count * factor)) for gpu, count in question.stock.items()}
-        update = {"stock": stock, "choose": "cheapest"}
-        case, settled = solver.solve_case(question.model_copy(update=update))
-        if settled is None or case is None:
-            continue
-        need = case.space.gpu_count(settled.replicas)
-        short = {g: n - question.stock[g] for g, n in need.items() if n > question.stock[g]}
-        if short:
-            more = " and ".join(f"{n:g} more {gpu}" for gpu, n in sorted(short.items()))
-            return f"{more} in stock, for {settled.cost_usd_per_h:.2f} $/h in all"
+    reached = settled.score.quality
+    most = asked.at_best(objectives, reached)
+    proved = "" if most is None else f"; none reaches more than {max(most, reached):.4f}"
+    return (
+        f"a quality of {reached:.4f} is the best within the other promises, "
+        f"for {settled.cost_usd_per_h:.2f} $/h{proved}"
+    )
+
+
+def _without(asked: Asked, promise: Promise) -> str | None:
+    objectives = asked.of(promise.without(asked.question))
+    settled = None if objectives is None else asked.best(objectives)
+    if objectives is None or settled is None:
+        return None
+    where = in_words(objectives.case, settled.replicas)
+    return f"without {promise.what}: {where}, for {settled.cost_usd_per_h:.2f} $/h"
+
+
+def _more_stock(asked: Asked, promise: Promise) -> str | None:
+    """Returns how many more GPUs of a kind let a plan be found, and how many would not do."""
+    gpu = promise.scope or ""
+
+    def with_more(n: int) -> Question:
+        update = {**one_more(asked.question, gpu, n), "choose": "cheapest"}
+        return asked.question.model_copy(update=update)
+
+    if is_impossible(asked, with_more(MOST_GPUS)):
+        return None
+    low, high = 0, 1
+    while is_impossible(asked, with_more(high)):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if is_impossible(asked, with_more(middle)):
+            low = middle
+        else:
+            high = middle
+    for n in (high, 2 * high, MOST_GPUS):
+        objectives = asked.of(with_more(n))
+        settled = None if objectives is None else asked.best(objectives)
+        if objectives is not None and settled is not None:
+            used = objectives.case.space.gpu_count(settled.replicas)[gpu]
+            need = max(1.0, used - stock_of(asked.question)[gpu])
+            fewer = f", {low} more would not do" if low else ""
+            return (
+                f"{need:g} more {gpu} in stock{fewer}, for {settled.cost_usd_per_h:.2f} $/h in all"
+            )
     return None
 
 
-def _less_traffic(solver: _Solver) -> str | None:
-    question = solver.case.question
-    if question.maximise == "rate_factor":
+def _less_traffic(asked: Asked) -> str | None:
+    if asked.question.maximise == "rate_factor":
         return None
-    update = {"maximise": "rate_factor", "choose": "cheapest"}
-    settled = solver.solve(question.model_copy(update=update))
+    settled = _solved(asked, maximise="rate_factor", choose="cheapest")
     if settled is None or settled.rate_factor <= 0:
         return None
     return (

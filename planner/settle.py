@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.case import Case
+from planner.harden import limit_misses, with_tighter_limits
 from planner.objectives import Objectives
+from planner.robust import Survival, survivals
 from planner.routing import truth
 from planner.routing.problem import Method, Routing, RoutingProblem
 from planner.routing.rounding import round_shares
@@ -56,6 +58,7 @@ class Settled:
     score: Score
     cost_usd_per_h: float
     rate_factor: float
+    survivals: tuple[Survival, ...] = ()  # of what the question asks it to survive
 
     @property
     def acceptable(self) -> bool:
@@ -218,7 +221,31 @@ def _scored(objectives: Objectives, replicas: IntArray, level: int, routing: Rou
     if budget is not None and cost > budget + 1e-9:
         over = f"it costs {cost:.2f} $/h with hosted requests, budget {budget:g} $/h"
         result = replace(result, problems=(*result.problems, over))
-    return Settled(replicas, level, shares, tables, routing, result, cost, factor)
+    if unplaced := case.space.unplaced(replicas):
+        text = f"its replicas have no places on the GPUs of {', '.join(unplaced)}"
+        result = replace(result, problems=(*result.problems, text))
+    settled = Settled(replicas, level, shares, tables, routing, result, cost, factor)
+    return settled if case.question.robust is None else with_survivals(case, settled)
+
+
+def with_survivals(case: Case, settled: Settled) -> Settled:
+    """Returns a settled deployment with what becomes of it in each scenario of its question.
+
+    What it does not survive is among its problems, once.
+    """
+    workload = _at_rate(case.workload, settled.rate_factor)
+    found = survivals(
+        case,
+        workload,
+        settled.tables,
+        settled.replicas,
+        settled.shares,
+        lambda mixes: case.tables(mixes, unused=settled.tables),
+    )
+    old = {text for survival in settled.survivals for text in survival.problems}
+    problems = [text for text in settled.score.problems if text not in old]
+    problems += [text for survival in found for text in survival.problems]
+    return replace(settled, survivals=found, score=replace(settled.score, problems=tuple(problems)))
 
 
 def _carried(
@@ -247,6 +274,8 @@ def _tightened(
     tighter = asked
     if 1.0 < (score.latency_ratio or 0.0) < np.inf:
         workload = _with_missed_limits_tighter(workload, score)
+    elif missed.survivals and workload.limits:
+        workload = _with_perilous_limits_tighter(workload, missed.survivals)
     used = float(score.utilisation.max(initial=0.0)) + objectives.case.question.headroom_ratio
     if 1.0 < used < 1.0 + MAX_ROUNDING:
         headroom = min(asked.headroom_ratio + 1.5 * (used - 1.0), 1.0 - 1e-9)
@@ -274,6 +303,14 @@ def _with_missed_limits_tighter(workload: Workload, score: Score) -> Workload:
         lower = limit.model_copy(update={"at_most_ms": limit.at_most_ms / ratio})
         limits.append(ScopedLimit(scoped.class_name, lower))
     return replace(workload, limits=tuple(limits))
+
+
+def _with_perilous_limits_tighter(workload: Workload, survivals: Sequence[Survival]) -> Workload:
+    """Returns the workload with limits lowered by what some scenario misses them by, if little."""
+    ratio = limit_misses(survivals)
+    if not 1.0 < ratio.max() < MOST_MISSED_RATIO:
+        return workload
+    return with_tighter_limits(workload, np.where(ratio > 1.0, ratio * 1.002, 1.0))
 
 
 def _tidy(routing: Routing, cascades: Sequence[Cascade] = ()) -> FloatArray:
@@ -311,11 +348,15 @@ def _score(
     shares: FloatArray,
     rate_factor: float,
 ) -> Score:
-    workload = replace(case.workload, rate_rps=case.workload.rate_rps * max(rate_factor, 1e-12))
+    workload = _at_rate(case.workload, rate_factor)
     question = case.question
     return score(
         workload, tables, replicas, shares, question.headroom_ratio, question.latency_objective
     )
+
+
+def _at_rate(workload: Workload, rate_factor: float) -> Workload:
+    return replace(workload, rate_rps=workload.rate_rps * max(rate_factor, 1e-12))
 
 
 def _rank(objectives: Objectives, settled: Settled) -> tuple[bool, float, float]:

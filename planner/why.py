@@ -27,6 +27,8 @@ def reasons(
         *_found(explored),
         *_proved(bound),
         *_cascades(objectives, chosen),
+        *_neighbours(objectives, chosen),
+        *_spot(objectives, chosen),
         *_binding(objectives, chosen),
         *_one_less(near, chosen),
         *_one_more(near, chosen),
@@ -45,11 +47,16 @@ def _proved(bound: Bound | None) -> list[str]:
     """Returns what no other plan can beat, by the fitted tables."""
     if bound is None:
         return []
+    best, of_money = bound.best_possible, ""
+    if bound.within_usd_per_h is not None:
+        of_money = f" of at most {bound.within_usd_per_h:.2f} $/h"
     what = {
-        "cost_usd_per_h": f"no plan costs less than {bound.best_possible:.2f} $/h",
-        "quality": f"no plan reaches a quality above {bound.best_possible:.4f}",
-        "rate_factor": f"no plan carries more than {bound.best_possible:.4f} times the traffic",
-    }.get(bound.objective, "")
+        "cost_usd_per_h": f"no plan costs less than {best:.2f} $/h",
+        "quality": f"no plan{of_money} reaches a quality above {best:.4f}",
+        "rate_factor": f"no plan carries more than {best:.4f} times the traffic",
+        "latency_ratio": f"no plan uses less than {best:.1%} of its tightest limit",
+        "latency_ms": f"no plan has a latency below {duration(best)}",
+    }[bound.objective]
     return [f"{what} by these tables: this one is within {bound.gap_ratio:.1%} of the best"]
 
 
@@ -70,6 +77,33 @@ def _cascades(objectives: Objectives, chosen: Settled) -> list[str]:
             f"alone they reach {alone[0]:.4f} and {alone[1]:.4f}"
         )
     return found
+
+
+def _neighbours(objectives: Objectives, chosen: Settled) -> list[str]:
+    """Returns which pools share GPUs, and how their neighbours' part in their times is known."""
+    found = []
+    for p in np.flatnonzero(chosen.replicas).tolist():
+        profile = objectives.case.pools[p]
+        share = profile.pool.share
+        if share is not None:
+            known = "was measured" if share.slowdown_origin == "measured" else "is assumed"
+            slower = f"make everything take {share.slowdown_ratio:.2f} times as long"
+            slower = slower if share.slowdown_ratio > 1 else "do not slow it down"
+            found.append(
+                f"{profile.name} takes {share.compute_ratio:.0%} of a GPU and "
+                f"{share.memory_gib:g} GiB of it; that neighbours {slower} {known}"
+            )
+    return found
+
+
+def _spot(objectives: Objectives, chosen: Settled) -> list[str]:
+    """Returns on how many spot GPUs the plan counts, of each kind."""
+    space, replicas = objectives.case.space, chosen.replicas
+    count = space.gpu_count(replicas)
+    return [
+        f"{n:g} of {count[gpu]:g} {gpu} are spot and may be taken away"
+        for gpu, n in space.spot_count(replicas).items()
+    ]
 
 
 def _binding(objectives: Objectives, chosen: Settled) -> list[str]:

@@ -53,7 +53,7 @@ def hand_plan(
     workload = replace(workload, rate_rps=workload.rate_rps * (rate_factor or 1.0))
     tables = case.tables((workload.rate_rps[:, None] * x).T)
     s = score(workload, tables, n, x, inputs.question.headroom_ratio, _objective(inputs))
-    rent = case.space.pool_usd_per_h(n)
+    rent, gpus = case.space.pool_usd_per_h(n), case.space.pool_gpus(n)
     rows = tuple(
         DeployedPool(
             pool=p.name,
@@ -61,7 +61,7 @@ def hand_plan(
             gpu=p.pool.gpu,
             tensor_parallel=p.pool.tensor_parallel,
             replicas=int(n[i]),
-            n_gpus=float(n[i] * case.space.gpus_per_replica[i]),
+            n_gpus=float(gpus[i]),
             usd_per_h=round(float(rent[i]), 4),
         )
         for i, p in enumerate(case.pools)

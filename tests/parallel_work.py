@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from planner.parallel import over_seeds
+from planner.parallel.local import over_seeds
 
 
 def sum_of_draws(seed: int) -> float:
@@ -34,6 +35,29 @@ def first_at_once(seed: int) -> int:
     if seed:
         time.sleep(600.0)
     return seed
+
+
+def killed_once(arguments: tuple[Path, int]) -> int:
+    """The square of a number; the process of 2 is killed at its first try, with all it had."""
+    folder, number = arguments
+    if number == 2 and not (folder / "was-here").exists():
+        (folder / "was-here").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def killed_always(seed: int) -> int:
+    if seed == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return seed
+
+
+def slow_square(arguments: tuple[Path, int]) -> int:
+    """The square of a number; leaves a mark when it begins."""
+    folder, number = arguments
+    (folder / f"begun-{number}-{os.getpid()}").touch()
+    time.sleep(1.0)
+    return number * number
 
 
 def forever(seed: int) -> int:

@@ -11,7 +11,7 @@ from cascade_options import LARGE_MODEL, SMALL_MODEL, option
 from questions import inputs_of, small
 
 from planner.case import Case, make_case
-from planner.explore import _reference
+from planner.memo import reference
 from planner.objectives import make_objectives
 from planner.quality.lengths import DRAWN
 from planner.score import Score, score
@@ -267,7 +267,7 @@ def test_a_class_may_go_through_cascades_alone(case: Case) -> None:
 def test_what_the_search_counts_from_is_the_same_with_cascades(tmp_path: Path) -> None:
     inputs = inputs_of(tmp_path, small(quality_at_least=None))
     cases = (make_case(inputs, cascades=options) for options in ((), OPTIONS))
-    theirs, ours = (_reference(make_objectives(each)) for each in cases)
+    theirs, ours = (reference(make_objectives(each)) for each in cases)
     np.testing.assert_allclose(ours, theirs)
     assert ours[1] == pytest.approx(-0.3, abs=1e-5)  # the worst that a single model is worth
 

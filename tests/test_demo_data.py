@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,21 @@ def test_demo_rates_are_those_that_its_comments_state() -> None:
     text = (ROOT / "plans" / "demo" / "question.yaml").read_text(encoding="utf-8")
     assert f"{factor * mean_rps:.1f} requests per second on average" in text
     assert f"{factor * peak_rps:.1f} in the busiest five minutes" in text
+
+
+def test_demo_comments_show_every_key_that_a_question_may_have() -> None:
+    """What is commented out is as true as the rest: each key reads, and none is missing."""
+    text = (ROOT / "plans/demo/question.yaml").read_text(encoding="utf-8")
+    said = yaml.safe_load(text)
+    comments = text.split("More that a question may say", 1)[1].splitlines()[1:]
+    more = yaml.safe_load("\n".join(line.removeprefix("#   ") for line in comments))
+    without = {"supply": ("stock", "prices"), "periods": ("arrivals",)}
+    for key, value in more.items():
+        other = {k: v for k, v in said.items() if k not in without.get(key, ())}
+        Question.model_validate_json(json.dumps({**other, key: value}))
+    hinted = {"router", "prices", "scores", "prompts"}
+    assert all(f"{key}: " in text or f"{key}:\n" in text for key in hinted)
+    assert set(Question.model_fields) == set(said) | set(more) | hinted
 
 
 def test_demo_floor_lies_between_the_small_and_the_middle_model() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import parallel_work
 import pytest
 
-from planner.parallel import over_seeds
+from planner.errors import InputError
+from planner.parallel.local import LocalWorkers, over_seeds
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])
@@ -49,6 +50,26 @@ def test_who_wants_no_more_results_does_not_wait_for_them():
     began_s = time.monotonic()
     results.close()
     assert time.monotonic() - began_s < 60.0
+
+
+def test_what_a_killed_process_had_is_done_again(tmp_path):
+    with LocalWorkers(2) as workers:
+        found = workers.run(parallel_work.killed_once, [(tmp_path, n) for n in range(6)])
+        assert list(found) == [0, 1, 4, 9, 16, 25]
+    assert (tmp_path / "was-here").exists()
+
+
+def test_processes_that_always_die_are_the_users_to_know():
+    with LocalWorkers(2) as workers, pytest.raises(InputError, match="want of memory"):
+        list(workers.run(parallel_work.killed_always, range(4)))
+
+
+def test_processes_are_kept_between_two_lists(tmp_path):
+    with LocalWorkers(2) as workers:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        first = set(workers.run(parallel_work.process_beside_another, [tmp_path / "a"] * 2))
+        assert first == set(workers.run(parallel_work.process_beside_another, [tmp_path / "b"] * 2))
 
 
 def test_ctrl_c_in_the_terminal_ends_all_processes_and_says_nothing():

@@ -296,3 +296,14 @@ def test_pools_whose_figures_nobody_measured_are_named(base: Objectives) -> None
         said(replace(base, case=case), settled),
     )
     assert found.group(1) == LARGE_POOL
+
+
+def test_spot_gpus_are_counted_where_the_plan_takes_any(tmp_path: Path) -> None:
+    supply = [
+        {"gpu": GPU, "count": 3, "usd_per_h": 1.5, "kind": "spot", "availability_ratio": 0.7},
+        {"gpu": GPU, "count": 6, "usd_per_h": 3.0},
+    ]
+    objectives = objectives_of(tmp_path, unlimited(stock=None, supply=supply))
+    settled = settle(objectives, z(1, 1))
+    assert f"2 of 5 {GPU} are spot and may be taken away" in said(objectives, settled)
+    assert settled.cost_usd_per_h == pytest.approx(2 * 1.5 + 3 * 3.0)

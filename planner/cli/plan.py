@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
+from planner.cli.plan_options import Effort, Method, Processes, RayCluster, Seed
 from planner.cli.progress import progress_bar
 from planner.errors import ExitCode
 
@@ -17,41 +17,15 @@ if TYPE_CHECKING:
     from planner.spec.inputs import Inputs
     from planner.spec.plan import Plan
 
-EFFORTS = ("quick", "standard", "thorough")
-METHODS = ("auto", "mobo", "local", "random", "enumerate")
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if value not in words:
-            raise typer.BadParameter(f"{value} is not one of {', '.join(words)}")
-        return value
-
-    return check
-
 
 def plan(
     folder: PlanFolder,
     profiles: ProfilesFolder = None,
-    effort: Annotated[
-        str,
-        typer.Option(
-            "--effort",
-            metavar="|".join(EFFORTS),
-            callback=_one_of(EFFORTS),
-            help="How many deployments to evaluate.",
-        ),
-    ] = "standard",
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            metavar="|".join(METHODS),
-            callback=_one_of(METHODS),
-            help="auto: all of a small box, else Bayesian optimisation and local search.",
-        ),
-    ] = "auto",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 0,
+    effort: Effort = "standard",
+    method: Method = "auto",
+    seed: Seed = 0,
+    workers: Processes = None,
+    ray: RayCluster = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -66,16 +40,22 @@ def plan(
     """
     from planner.files.inputs import read_inputs
     from planner.files.plans import plan_text, write_plan
+    from planner.parallel.workers import open_workers
     from planner.plan import make_plan
 
     inputs = read_inputs(folder, profiles)
     kept = _kept(folder, inputs)
-    with progress_bar(not quiet and not json, "searching") as moved:
+    with (
+        open_workers(workers, ray) as evaluating,
+        progress_bar(not quiet and not json, "searching") as moved,
+    ):
 
         def on_trial(done: int, total: int, volume: float) -> None:
-            moved(done, total, f"hypervolume {volume:.3f}")
+            # Periods are planned for the least money: their search tells about how much.
+            what = "hypervolume {:.3f}" if inputs.question.periods is None else "about ${:,.2f}"
+            moved(done, total, what.format(volume))
 
-        answer = make_plan(inputs, effort, method, seed, kept, on_trial)  # type: ignore[arg-type]
+        answer = make_plan(inputs, effort, method, seed, kept, on_trial, None, evaluating)  # type: ignore[arg-type]
     written = write_plan(folder, answer)
     if json:
         typer.echo(plan_text(answer), nl=False)
@@ -87,7 +67,7 @@ def plan(
         typer.echo("wrote " + " and ".join(_shown(path) for path in written))
     if not answer.complete:
         typer.echo("interrupted: this is the best found so far (complete: false)", err=True)
-    if answer.simulated is not None and answer.simulated.missed:
+    if answer.contradicted:
         typer.echo("simulation contradicts every plan that was tried: see why", err=True)
         raise typer.Exit(int(ExitCode.FOUND_WANTING))
 

@@ -28,6 +28,7 @@ def simulate(
     seeds: o.Seeds = 5,
     fail: o.Fail = None,
     balance: o.Balance = o.BALANCES[0],
+    period: o.Period = None,
     out: o.Out = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -44,6 +45,7 @@ def simulate(
     from planner.files.plans import need_plan_and_routes
     from planner.files.question import read_trace
     from planner.files.records import check_out
+    from planner.periods.single import single_period
     from planner.simulate.failures import parse
     from planner.simulate.rehearse import Options, rehearse
     from planner.simulate.scene import scene_of
@@ -63,6 +65,8 @@ def simulate(
     plan, routes = need_plan_and_routes(folder)
     if not quiet:
         _warn(folder, inputs, plan, routes)
+    if inputs.question.periods is not None or period is not None:
+        inputs, plan, routes = single_period(inputs, plan, period)
     with progress_bar(not quiet and not json, "simulating") as moved:
         scene = scene_of(inputs, None if plan.cascades else ())
         done = rehearse(scene, plan, routes, options, lambda n, of: moved(n, of, "runs"))

@@ -67,6 +67,15 @@ Balance = Annotated[
         help=f"Between the replicas of a pool: {', '.join(BALANCES)}.",
     ),
 ]
+Period = Annotated[
+    str | None,
+    typer.Option(
+        "--period",
+        metavar="NAME",
+        help="Which period of a plan with periods; by default the busiest.",
+        show_default=False,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE", help="One row per request: .csv or .parquet."),

@@ -12,7 +12,7 @@ from planner.files.faults import build, short
 from planner.files.text import MAX_CSV_BYTES, content_hash, is_link, is_there, read_text, shown
 from planner.files.write import canonical_json, write_text
 from planner.spec.base import Spec
-from planner.spec.plan import CascadeEntry, Plan, Routes, WeightedPool
+from planner.spec.plan import CascadeEntry, PeriodRoutes, Plan, Routes, WeightedPool
 
 PLAN_FILE = "plan.json"
 ROUTES_FILE = "routes.json"
@@ -55,9 +55,30 @@ def routes_of(plan: Plan) -> Routes:
         classes={name: tuple(entries) for name, entries in classes.items()},
         cascades={name: tuple(entries) for name, entries in cascades.items()},
         load_prices=prices,
+        model_prices={} if plan.quality_basis is None else plan.quality_basis.model_prices,
         fallback=fallback,
+        periods=_period_routes(plan),
         plan_hash=plan_hash(plan),
     )
+
+
+def _period_routes(plan: Plan) -> tuple[PeriodRoutes, ...]:
+    """Returns the routing table of each period of a plan with periods, in their order."""
+    found = []
+    for period in plan.periods.each if plan.periods else ():
+        own = routes_of(plan.in_period(period))
+        found.append(
+            PeriodRoutes(
+                name=period.name,
+                start_h=period.start_h,
+                end_h=period.end_h,
+                classes=own.classes,
+                cascades=own.cascades,
+                load_prices=own.load_prices,
+                fallback=own.fallback,
+            )
+        )
+    return tuple(found)
 
 
 def _by_share(entries: Sequence[WeightedPool]) -> list[str]:
@@ -66,12 +87,17 @@ def _by_share(entries: Sequence[WeightedPool]) -> list[str]:
 
 def plan_hash(plan: Plan) -> str:
     """Returns the sha256 of what a plan orders: its deployment and its routing (§6)."""
-    orders = {
+    orders: dict[str, object] = {
         "deployment": [d.model_dump(mode="json") for d in plan.deployment],
         "routing": [r.model_dump(mode="json", by_alias=True) for r in plan.routing],
     }
     if plan.cascades:
         orders["cascades"] = [c.model_dump(mode="json", by_alias=True) for c in plan.cascades]
+    if plan.periods is not None:
+        orders["periods"] = [
+            [period.start_h, period.end_h, plan_hash(plan.in_period(period))]
+            for period in plan.periods.each
+        ]
     return content_hash(orders)
 
 

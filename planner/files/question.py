@@ -10,12 +10,14 @@ import numpy as np
 from planner.errors import Fault, InputError
 from planner.files.csvs import read_csv
 from planner.files.faults import build, unknown_name
+from planner.files.hour_rates import read_hour_rates
 from planner.files.prompts import read_prompt_scores, read_prompts, with_texts
 from planner.files.text import content_hash, is_folder, is_there, shown
 from planner.files.yamls import read_yaml
 from planner.spec.arrays import FloatArray
 from planner.spec.base import Spec
 from planner.spec.inputs import PromptTable, QuestionFiles
+from planner.spec.periods import HourRate
 from planner.spec.question import (
     ClassScore,
     Question,
@@ -51,10 +53,11 @@ def read_question(folder: Path, faults: list[Fault]) -> QuestionFiles | None:
     prompts = _prompt_scores(folder, question, hashes, faults)
     schedule, trace = _arrivals(folder, question, hashes, faults)
     lengths = _length_files(folder, question, hashes, faults)
+    hour_rates = _hour_rates(folder, question, hashes, faults)
     if len(faults) > n_before:
         return None
     return QuestionFiles(
-        shown(path), question, class_scores, prompts, schedule, trace, lengths, hashes
+        shown(path), question, class_scores, prompts, schedule, trace, hour_rates, lengths, hashes
     )
 
 
@@ -205,6 +208,18 @@ def _check_trace(
         unknown_name(name, "class", other, known, "class")
         for other in sorted({r.class_name for r in rows if r.class_name is not None} - known)
     ]
+
+
+def _hour_rates(
+    folder: Path, question: Question, hashes: dict[str, str], faults: list[Fault]
+) -> tuple[HourRate, ...]:
+    """Returns the rates by hour that the periods of a question name, in order."""
+    name = question.periods.file if question.periods is not None else None
+    path = None if name is None else inside(folder, name, "periods.file", faults)
+    if name is None or path is None:
+        return ()
+    rows, hashes[name] = read_hour_rates(path, {c.name for c in question.classes}, faults)
+    return rows
 
 
 def _length_files(

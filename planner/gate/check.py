@@ -6,7 +6,7 @@
               + what the deployment takes             stock, memory, nodes, budget, rows
               + what its users will see               capacity, limits, quality, drift
 
-The last part needs a plan that can be scored at all: every pool and class in it known and allowed.
+The last three are of one deployment at one set of rates (operation.py), so of each period.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from dataclasses import replace
 
 from planner.case import Case, make_case
 from planner.gate.finding import Finding, error, warning
-from planner.gate.orders import order_findings, routes_findings, unused_cascades
-from planner.gate.outcome import outcome_findings
-from planner.gate.resources import resource_findings
+from planner.gate.operation import operation_findings
+from planner.gate.orders import routes_findings, unused_cascades
+from planner.gate.periods import period_findings
+from planner.gate.proofs import proof_findings
+from planner.gate.survival import contradicted_scenarios
 from planner.offered import offered
 from planner.quality.cascade import CascadeOption
 from planner.score import duration
@@ -26,8 +28,6 @@ from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes
 
 PLAN_AGAIN = "rb plan DIR"
-UNSCORABLE = {"unknown-pool", "unknown-class", "unknown-cascade", "not-allowed"}
-"""Findings on what is ordered that leave nothing to predict."""
 
 
 def check(
@@ -47,14 +47,14 @@ def check(
     Raises:
         InputError: a pool cannot be fitted, so nothing can be judged.
     """
-    case = _case(inputs, plan, cascades)
     stale = _stale(inputs, plan)
-    orders = order_findings(case, inputs, plan)
-    kept = [*stale, *_incomplete(plan), *_contradicted(plan)]
-    findings = [*kept, *orders, *routes_findings(plan, routes)]
-    findings += resource_findings(case, plan)
-    if not any(f.code in UNSCORABLE for f in orders):
-        findings += outcome_findings(case, plan, inputs_changed=bool(stale))
+    kept = [*stale, *_incomplete(plan), *_contradicted(plan), *contradicted_scenarios(plan)]
+    if plan.periods is None and inputs.question.periods is None:
+        case = _case(inputs, plan, cascades)
+        found = operation_findings(case, inputs, plan, inputs_changed=bool(stale))
+    else:
+        found = period_findings(inputs, plan, cascades, inputs_changed=bool(stale))
+    findings = [*kept, *found, *routes_findings(plan, routes), *proof_findings(plan)]
     return tuple(sorted(findings, key=lambda f: f.severity != "error"))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from planner.spec.base import Metric, Statistic
-from planner.spec.plan import CascadeRoute, DeployedPool, LatencyFigure, Plan
+from planner.spec.plan import CascadeRoute, DeployedPool, LatencyFigure, PeriodPlan, Plan
 
 HOURS_PER_MONTH = 730.0
 SHARE_DECIMALS = 6
@@ -101,6 +101,18 @@ class InputChange:
 
 
 @dataclass(frozen=True)
+class PeriodChange:
+    """A period in which the plans order something else; None where a plan does not have it."""
+
+    name: str
+    old_hours: tuple[float, float] | None  # from, to
+    new_hours: tuple[float, float] | None
+    pools: tuple[PoolChange, ...]
+    shares: tuple[ShareChange, ...]
+    cost_usd_per_h: Change
+
+
+@dataclass(frozen=True)
 class PlanDiff:
     """Everything that differs between two plans, and the main figures of both."""
 
@@ -117,11 +129,13 @@ class PlanDiff:
     latency_ratio: Change
     latency: tuple[LatencyChange, ...]
     inputs: tuple[InputChange, ...]
+    periods: tuple[PeriodChange, ...] = ()  # only those that differ
+    periods_usd: Change | None = None  # money of all periods; None: neither plan has any
 
     @property
     def empty(self) -> bool:
         """Returns whether both plans order the same (§6)."""
-        return not self.pools and not self.shares
+        return not self.pools and not self.shares and not self.periods
 
 
 def diff(old: Plan, new: Plan) -> PlanDiff:
@@ -150,7 +164,50 @@ def diff(old: Plan, new: Plan) -> PlanDiff:
         latency_ratio=Change("latency_ratio", then.latency_ratio, now.latency_ratio),
         latency=_latency_changes(old, new),
         inputs=_input_changes(old, new),
+        periods=_period_changes(old, new),
+        periods_usd=_periods_usd(old, new),
     )
+
+
+def _period_changes(old: Plan, new: Plan) -> tuple[PeriodChange, ...]:
+    before, after = _periods(old), _periods(new)
+    changes = []
+    for name in dict.fromkeys((*before, *after)):
+        then, now = before.get(name), after.get(name)
+        was, will = _orders(old, then), _orders(new, now)
+        change = PeriodChange(
+            name,
+            (then.start_h, then.end_h) if then else None,
+            (now.start_h, now.end_h) if now else None,
+            _pool_changes(was, will),
+            _share_changes(was, will),
+            Change(
+                "cost_usd_per_h",
+                then.predicted.cost_usd_per_h if then else None,
+                now.predicted.cost_usd_per_h if now else None,
+            ),
+        )
+        if change.old_hours != change.new_hours or change.pools or change.shares:
+            changes.append(change)
+    return tuple(changes)
+
+
+def _periods(plan: Plan) -> dict[str, PeriodPlan]:
+    return {period.name: period for period in plan.periods.each} if plan.periods else {}
+
+
+def _orders(plan: Plan, period: PeriodPlan | None) -> Plan:
+    """Returns a plan with the orders of one of its periods, or none at all."""
+    if period is not None:
+        return plan.in_period(period)
+    return plan.model_copy(update={"deployment": (), "routing": (), "cascades": ()})
+
+
+def _periods_usd(old: Plan, new: Plan) -> Change | None:
+    if old.periods is None and new.periods is None:
+        return None
+    usd = (plan.periods.total_usd if plan.periods else None for plan in (old, new))
+    return Change("total_usd", *usd)
 
 
 def _pool_changes(old: Plan, new: Plan) -> tuple[PoolChange, ...]:

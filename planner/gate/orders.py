@@ -42,7 +42,7 @@ def routes_findings(plan: Plan, routes: Routes | None) -> list[Finding]:
         return [error("routes-differ", "routes.json:plan_hash", what, fix)]
     return [
         error("routes-differ", f"routes.json:{name}", "is not what plan.json says", fix)
-        for name in ("classes", "cascades", "load_prices", "fallback")
+        for name in ("classes", "cascades", "load_prices", "model_prices", "fallback", "periods")
         if getattr(routes, name) != getattr(wanted, name)
     ]
 

@@ -19,6 +19,7 @@ from planner.case import Case
 from planner.gate.finding import Finding, error, warning
 from planner.gate.orders import cascade_of
 from planner.gate.resources import rent_usd_per_h, replicas_of
+from planner.gate.survival import survival_findings
 from planner.score import MET_TOLERANCE, Figure, Score, score
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.plan import LatencyFigure, Plan
@@ -90,6 +91,7 @@ def outcome_findings(case: Case, plan: Plan, inputs_changed: bool) -> list[Findi
     again = rescore(case, plan)
     found = [*_capacity(case, again), *_unmeasured(again), *_limits(again)]
     found += [*_quality(again), *_hosted_budget(case, again), *_marks(case, plan, again)]
+    found += survival_findings(case, plan, again, inputs_changed)
     if not inputs_changed:
         found += _drift(case, plan, again)
     return found

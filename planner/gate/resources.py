@@ -40,12 +40,13 @@ def resource_findings(case: Case, plan: Plan) -> list[Finding]:
         kind, _, name = row.partition(":")
         if kind != "replicas":
             found.append(_over(case, replicas, kind, name))
-    usd_per_h = case.space.pool_usd_per_h(replicas)
+    usd_per_h, n_gpus = case.space.pool_usd_per_h(replicas), case.space.pool_gpus(replicas)
     priced = rent_usd_per_h(case, replicas) is not None
     for entry in plan.deployment:
         if entry.pool in case.workload.pool_names:
             p = case.workload.pool_names.index(entry.pool)
-            found += _row(case, entry, p, float(usd_per_h[p]) if priced else None)
+            usd = float(usd_per_h[p]) if priced else None
+            found += _row(case, entry, p, float(n_gpus[p]), usd)
     return found
 
 
@@ -68,7 +69,7 @@ def _range(case: Case, p: int, n: int) -> list[Finding]:
         what = f"{n} replicas, at most {most} are allowed"
         return [error("replica-range", where, what, "rb plan DIR")]
     if profile.pool.gpu is not None and space.gpus_per_replica[p] == 0:
-        what = f"a replica of {profile.pool.tensor_parallel} GPUs does not fit into one node"
+        what = f"a replica of {profile.pool.replica_gpus} GPUs does not fit into one node"
         return [error("node", where, what, "lower tensor_parallel, or set spans_nodes: true")]
     return _idle(case, p, n, where)
 
@@ -91,21 +92,33 @@ def _over(case: Case, replicas: IntArray, kind: str, name: str) -> Finding:
         return error(
             "budget", "plan.json:deployment", what, "raise budget_usd_per_h, or plan again"
         )
+    where, fix = f"plan.json:deployment ({name})", "raise the stock, or plan again"
+    if kind == "placement":
+        what = f"its replicas find no places on the GPUs of {name}: nodes or shared GPUs are full"
+        return error(kind, where, what, fix)
     row = case.space.row_names.index(f"{kind}:{name}")
     taken, limit = float(case.space.rows[row] @ replicas), float(case.space.limits[row])
     if kind == "memory":
         what = f"takes {taken:,.1f} GiB of memory on {name}, there are {limit:,.1f} GiB"
+    elif kind == "halves":
+        what = f"{taken:g} replicas take more than half a node, {limit:g} nodes have room for one"
+    elif kind == "copies":
+        gpu, _, model_name = name.partition(":")
+        what = (
+            f"takes {taken:g} GPUs of {gpu}: no two shards of {model_name} on one, {limit:g} exist"
+        )
     else:
         what = f"takes {taken:g} GPUs of {name}, {limit:g} exist"
-    return error(kind, f"plan.json:deployment ({name})", what, "raise the stock, or plan again")
+    return error(kind, where, what, fix)
 
 
-def _row(case: Case, entry: DeployedPool, p: int, usd_per_h: float | None) -> list[Finding]:
+def _row(
+    case: Case, entry: DeployedPool, p: int, n_gpus: float, usd_per_h: float | None
+) -> list[Finding]:
     """Returns the fields of a deployment row that do not follow from its pool and replicas."""
     pool = case.pools[p].pool
-    each = float(case.space.gpus_per_replica[p])
-    n_gpus = entry.replicas * each
-    placed = pool.gpu is None or each > 0  # else it fits into no node, which is said elsewhere
+    fits = case.space.gpus_per_replica[p] > 0
+    placed = pool.gpu is None or fits  # else it fits into no node, which is said elsewhere
     right: list[tuple[str, object, object, bool]] = [
         ("model_name", entry.model_name, pool.model_name, entry.model_name == pool.model_name),
         ("gpu", entry.gpu, pool.gpu, entry.gpu == pool.gpu),

@@ -1,8 +1,8 @@
-"""One function over many seeds, on as many cores as there are.
+"""One function over many arguments, on as many cores of this machine as there are.
 
-Every call runs in a process that was started for that (spawned, so that it inherits no threads and
-no state), and results come in the order of the arguments: what comes back does not depend on how
-many processes there are. A script that calls this needs `if __name__ == "__main__":`, as spawned
+Calls run in processes that were started for that (spawned, so that they inherit no threads and no
+state), and results come in the order of the arguments: what comes back does not depend on how many
+processes there are. A script that calls this needs `if __name__ == "__main__":`, as spawned
 processes import it.
 """
 
@@ -11,14 +11,106 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import TypeVar
+
+from planner.errors import InputError
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+
+MOST_LOST = 3
+"""Times that processes may be lost while one list of arguments is worked on."""
+
+
+class LocalWorkers:
+    """Processes of this machine, started when first needed and kept until the end of `with`."""
+
+    def __init__(self, n_processes: int | None = None) -> None:
+        self._n = n_processes or multiprocessing.cpu_count()
+        self._pool: ProcessPoolExecutor | None = None
+        self._others: list[BaseProcess] = []  # children that are not ours
+
+    def __enter__(self) -> LocalWorkers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop(at_once=kind is not None)
+
+    def run(
+        self, function: Callable[[Argument], Result], arguments: Sequence[Argument]
+    ) -> Iterator[Result]:
+        """Yields function(argument) for each argument, in their order, as soon as it is known.
+
+        When a call raises, the first exception in the order of the arguments is raised here; then,
+        and on Ctrl-C, and when nobody wants further results, calls that still run are broken off.
+        What a process had taken that was killed is evaluated again by another one.
+
+        Args:
+            function: of one argument; of a module, so that other processes can import it, unless
+                there is but one argument or process.
+            arguments: whatever the function reads; they and the results can be pickled.
+
+        Raises:
+            InputError: processes were lost again and again.
+        """
+        if min(self._n, len(arguments)) <= 1:
+            yield from map(function, arguments)
+            return
+        calls: list[Future[Result]] = []
+        try:
+            calls = self._submitted(function, arguments)
+            n_done = n_lost = 0
+            while n_done < len(calls):
+                try:
+                    result = calls[n_done].result()
+                except BrokenProcessPool:
+                    n_lost += 1
+                    if n_lost > MOST_LOST:
+                        raise _lost_again(self._n) from None
+                    self._stop(at_once=True)
+                    lost = [k for k in range(n_done, len(calls)) if not _has_result(calls[k])]
+                    again = self._submitted(function, [arguments[k] for k in lost])
+                    for k, call in zip(lost, again, strict=True):
+                        calls[k] = call
+                    continue
+                yield result
+                n_done += 1
+        except BaseException:
+            self._stop(at_once=True)
+            raise
+
+    def _submitted(
+        self, function: Callable[[Argument], Result], arguments: Sequence[Argument]
+    ) -> list[Future[Result]]:
+        with _ctrl_c_ignored():
+            if self._pool is None:
+                self._others = multiprocessing.active_children()
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(self._n, context)
+            return [self._pool.submit(function, argument) for argument in arguments]
+
+    def _stop(self, at_once: bool) -> None:
+        """Ends the processes; with at_once whatever they are doing."""
+        if self._pool is None:
+            return
+        if at_once:
+            # Not cancelled: the pool sees that its processes are gone, and gives up what they had.
+            for child in multiprocessing.active_children():
+                if child not in self._others:
+                    child.terminate()
+        self._pool.shutdown()
+        self._pool = None
 
 
 def over_seeds(
@@ -26,10 +118,7 @@ def over_seeds(
     arguments: Sequence[Argument],
     n_processes: int | None = None,
 ) -> Iterator[Result]:
-    """Yields function(argument) for each argument, in their order, as soon as it is known.
-
-    When a call raises, the first exception in the order of the arguments is raised here; then, and
-    on Ctrl-C, and when nobody wants further results, calls that still run are broken off.
+    """Yields function(argument) for each argument, in their order: one LocalWorkers.run.
 
     Args:
         function: of one argument; of a module, so that other processes can import it, unless there
@@ -38,24 +127,20 @@ def over_seeds(
         n_processes: at most so many; by default one for each core.
     """
     n = min(len(arguments), n_processes or multiprocessing.cpu_count())
-    if n <= 1:
-        yield from map(function, arguments)
-        return
-    others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"))
-    try:
-        with _ctrl_c_ignored():
-            calls = deque(pool.submit(function, argument) for argument in arguments)
-        while calls:
-            yield calls.popleft().result()
-    except BaseException:
-        # Not cancelled: the pool sees that its processes are gone, and gives up what they had.
-        for child in multiprocessing.active_children():
-            if child not in others:
-                child.terminate()
-        raise
-    finally:
-        pool.shutdown()
+    with LocalWorkers(max(n, 1)) as workers:
+        yield from workers.run(function, arguments)
+
+
+def _has_result(call: Future[Result]) -> bool:
+    """Returns whether a call was answered, by a result or an exception, before processes died."""
+    return call.done() and not isinstance(call.exception(), BrokenProcessPool)
+
+
+def _lost_again(n_processes: int) -> InputError:
+    return InputError.single(
+        "--workers", "", f"processes that evaluate were killed {MOST_LOST + 1} times, "
+        f"most likely for want of memory, with {n_processes} at once", "use fewer: --workers 1",
+    )  # fmt: skip
 
 
 @contextmanager

@@ -73,7 +73,16 @@ def diff_data(diff: PlanDiff) -> dict[str, object]:
         "class_quality": {c.name: _values(c.old, c.new) for c in diff.class_quality},
         "latency": as_data(diff.latency),
         "inputs": as_data(diff.inputs),
+        **_periods_data(diff),
     }
+
+
+def _periods_data(diff: PlanDiff) -> dict[str, object]:
+    """Returns what differs between periods; nothing where neither plan has any."""
+    money = diff.periods_usd
+    if money is None:
+        return {}
+    return {"periods": as_data(diff.periods), "periods_usd": _values(money.old, money.new)}
 
 
 def _step(name: str, old: float | None, new: float | None) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from planner.gate.diff import Change, LatencyChange, PlanDiff, PoolChange
+from planner.gate.diff import Change, LatencyChange, PeriodChange, PlanDiff, PoolChange
 from planner.report.console import RenderableType, bullet, heading, line, show, table
 from planner.report.figures import NONE, count, ms, number, percent, quality, share, signed_usd, usd
 
@@ -26,7 +26,10 @@ def _sections(diff: PlanDiff) -> Iterator[RenderableType]:
         yield heading("Routing")
         yield _shares(diff)
         yield bullet(_moved(diff))
-    yield heading("Predicted")
+    if diff.periods:
+        yield heading("Periods that differ (before -> after)")
+        yield _periods(diff.periods)
+    yield heading("Predicted" if diff.periods_usd is None else "Predicted of the busiest period")
     yield _figures(diff)
     if diff.latency:
         yield heading("Latency (ms)")
@@ -36,9 +39,28 @@ def _sections(diff: PlanDiff) -> Iterator[RenderableType]:
         yield from (bullet(f"{change.name}: {change.kind}") for change in diff.inputs)
 
 
+def _periods(changes: tuple[PeriodChange, ...]) -> RenderableType:
+    made = table(["period", "hours"], ["$/h"], ["replicas"])
+    for c in changes:
+        hours = " -> ".join(dict.fromkeys(_hours(h) for h in (c.old_hours, c.new_hours)))
+        costs = (c.cost_usd_per_h.old, c.cost_usd_per_h.new)
+        money = " -> ".join(NONE if cost is None else f"{cost:,.2f}" for cost in costs)
+        pools = ", ".join(f"{p.pool} {p.n_old} -> {p.n_new}" for p in c.pools)
+        made.add_row("", c.name, hours, money, pools or "the same, other shares")
+    return made
+
+
+def _hours(hours: tuple[float, float] | None) -> str:
+    return NONE if hours is None else f"{hours[0]:g}-{hours[1]:g}"
+
+
 def _summary(diff: PlanDiff) -> str:
     if diff.empty:
         return "the plans order the same: same deployment, same routes"
+    if diff.periods_usd is not None:
+        step = diff.periods_usd.difference
+        money = "" if step is None else f", {signed_usd(step)} over all hours"
+        return f"differs: {count(len(diff.periods), 'period')}{money}"
     n_replicas = sum(c.n_new - c.n_old for c in diff.pools)
     pools = f"{count(len(diff.pools), 'pool')} of the deployment ({n_replicas:+d} replicas)"
     money = signed_usd(diff.cost_usd_per_h.difference or 0.0)
@@ -75,6 +97,10 @@ def _moved(diff: PlanDiff) -> str:
 
 def _figures(diff: PlanDiff) -> RenderableType:
     made = table([""], ["before", "after", "change"])
+    if diff.periods_usd is not None:
+        whole = diff.periods_usd
+        step = NONE if whole.difference is None else signed_usd(whole.difference)
+        made.add_row("", "cost of all periods", usd(whole.old), usd(whole.new), step)
     for name, money in (
         ("cost per hour", diff.cost_usd_per_h),
         ("cost per month (730 h)", diff.cost_usd_per_month),

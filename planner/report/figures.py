@@ -70,3 +70,9 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 def count(n: float, singular: str, plural: str | None = None) -> str:
     """Returns a number with its noun, e.g. '1 error', '2 errors'."""
     return f"{n:g} {singular if n == 1 else plural or singular + 's'}"
+
+
+def letters(index: int) -> str:
+    """Returns a short name: A to Z, then AA, AB, ..."""
+    before, last = divmod(index, 26)
+    return ("" if before == 0 else letters(before - 1)) + chr(ord("A") + last)

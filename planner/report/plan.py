@@ -16,7 +16,9 @@ from planner.report.console import (
     show,
     table,
 )
-from planner.report.figures import count, ms, number, percent, quality, share, usd
+from planner.report.figures import count, letters, ms, number, percent, quality, share, usd
+from planner.report.periods import period_sections
+from planner.report.placement import placement_section
 from planner.spec.plan import (
     CascadeRoute,
     FrontPoint,
@@ -25,6 +27,7 @@ from planner.spec.plan import (
     Predicted,
     QualityBasis,
     SimulatedFigure,
+    Survived,
     ToMeasure,
 )
 
@@ -43,14 +46,19 @@ def render_plan(plan: Plan, console: Console) -> None:
 
 def _sections(plan: Plan, width: int) -> Iterator[RenderableType]:
     yield line(plan.title, "bold")
+    if plan.periods is not None:
+        yield from period_sections(plan.periods)
     yield line(_summary(plan.predicted))
     if not plan.complete:
         yield line("NOT COMPLETE: the search was interrupted, a better plan may exist.", "yellow")
     yield from _rent(plan)
+    yield from placement_section(plan)
     yield from _routes(plan, width)
     yield from _quality_basis(plan.quality_basis)
-    yield from _cost(plan)
+    if plan.periods is None:  # else what all hours cost stands above
+        yield from _cost(plan)
     yield from _latency(plan)
+    yield from _survives(plan.survives)
     yield from _front(plan.front)
     yield from _why(plan)
     yield from _measure_first(plan.measure_first)
@@ -94,7 +102,7 @@ def _routes(plan: Plan, width: int) -> Iterator[RenderableType]:
     """Yields the shares as pools x classes, in as many blocks as the width asks for."""
     yield heading("Where traffic goes (share of each class)")
     shares = {(r.class_name, r.pool): r.share for r in plan.routing}
-    cascades = {f"cascade {_letters(n)}": c for n, c in enumerate(plan.cascades)}
+    cascades = {f"cascade {letters(n)}": c for n, c in enumerate(plan.cascades)}
     shares |= {(c.class_name, name): c.share for name, c in cascades.items()}
     named = [r.class_name for r in plan.routing] + [c.class_name for c in plan.cascades]
     order = {name: n for n, name in enumerate(plan.predicted.class_rps)}
@@ -156,6 +164,12 @@ def _quality_basis(basis: QualityBasis | None) -> Iterator[RenderableType]:
         )
     yield made
     yield bullet(f"choosing by the prompt itself: {basis.why}")
+    bound = basis.per_prompt_bound
+    if bound is not None:
+        yield bullet(
+            f"by prompt the router expects {quality(bound.value)} of this deployment, and of none "
+            f"that costs no more above {quality(bound.best_possible)}"
+        )
 
 
 def _gain(basis: QualityBasis) -> str:
@@ -189,9 +203,16 @@ def _cost(plan: Plan) -> Iterator[RenderableType]:
     yield bullet(text)
     bound = plan.bound
     if bound is not None:
-        words = {"cost_usd_per_h": "$/h", "rate_factor": "times the traffic"}
+        words = {
+            "cost_usd_per_h": "$/h",
+            "rate_factor": "times the traffic",
+            "latency_ratio": "of the tightest limit",
+            "latency_ms": "ms",
+        }
         best = f"{number(bound.best_possible)} {words.get(bound.objective, bound.objective)}"
-        yield bullet(f"the best possible is {best}: proved within {percent(bound.gap_ratio)}")
+        money = "" if bound.within_usd_per_h is None else " at this cost"
+        text = f"the best possible{money} is {best}: proved within {percent(bound.gap_ratio)}"
+        yield bullet(text)
 
 
 def _latency(plan: Plan) -> Iterator[RenderableType]:
@@ -259,6 +280,25 @@ def _common_origin(figures: Sequence[LatencyFigure]) -> str | None:
     return origins.pop() if len(origins) == 1 else None
 
 
+def _survives(survives: Sequence[Survived]) -> Iterator[RenderableType]:
+    """Yields what becomes of the plan in each scenario that it was asked to survive."""
+    if not survives:
+        return
+    yield heading("What it survives")
+    tried = any(each.verdict is not None for each in survives)
+    columns = ["load", "limits used", *(["simulated"] if tried else []), "quality"]
+    made = table(["scenario"], columns, [""])
+    for each in survives:
+        cells = [percent(each.utilisation_ratio, 0), percent(each.latency_ratio, 0)]
+        cells += [percent(each.simulated_latency_ratio, 0)] if tried else []
+        note = "" if each.survives else "NOT SURVIVED"
+        if each.survives and each.verdict not in (None, "met"):
+            note = "contradicted" if each.verdict == "missed" else "too close"
+        made.add_row("", each.scenario, *cells, quality(each.quality), note)
+    yield made
+    yield indented("load: of the fullest pool; limits: of what is allowed while it lasts")
+
+
 def _front(front: Sequence[FrontPoint]) -> Iterator[RenderableType]:
     """Yields a few alternatives around the chosen point, which is marked, and their pools."""
     if len(front) < 2:
@@ -271,26 +311,26 @@ def _front(front: Sequence[FrontPoint]) -> Iterator[RenderableType]:
     numbers = ["$/h", "quality", "limits used" if by_ratio else "latency ms"]
     by_trial = any(p.simulated_latency_ratio is not None for p in points)
     numbers += [*(["simulated"] if by_trial else []), *(["x traffic"] if by_rate else [])]
+    by_proof = any(p.gap_ratio is not None for p in points)
+    numbers += ["within"] if by_proof else []
     made = table([], numbers, ["replicas"])
     names = {
-        pool: _letters(i) for i, pool in enumerate(sorted({k for p in rows for k in p.deployment}))
+        pool: letters(i) for i, pool in enumerate(sorted({k for p in rows for k in p.deployment}))
     }
     for p in rows:
         latency = percent(p.latency_ratio, 0) if by_ratio else ms(p.latency_ms)
         cells = [f"{p.cost_usd_per_h:,.2f}", quality(p.quality), latency]
         cells += [percent(p.simulated_latency_ratio, 0)] if by_trial else []
         cells += [number(p.rate_factor)] if by_rate else []
+        cells += [percent(p.gap_ratio)] if by_proof else []
         replicas = " ".join(f"{n}{names[pool]}" for pool, n in sorted(p.deployment.items()))
         made.add_row(">" if p.chosen else "", *cells, replicas, style="bold" if p.chosen else "")
     yield made
-    for pool, letters in names.items():
-        yield indented(pool, f"   {letters}")
-
-
-def _letters(index: int) -> str:
-    """Returns a short name: A to Z, then AA, AB, ..."""
-    before, last = divmod(index, 26)
-    return ("" if before == 0 else _letters(before - 1)) + chr(ord("A") + last)
+    for pool, short in names.items():
+        yield indented(pool, f"   {short}")
+    if by_proof:
+        what = "traffic" if by_rate else "quality"
+        yield indented(f"within: of the best {what} of any deployment of its cost and latency")
 
 
 def _few(points: Sequence[FrontPoint]) -> list[FrontPoint]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.errors import Fault, InputError
-from planner.parallel import over_seeds
+from planner.parallel.local import over_seeds
 from planner.simulate.cluster import Cluster, PoolSetup, run
 from planner.simulate.demand import LONGEST_S, busiest_window, make_demand, own_duration_s
 from planner.simulate.failures import OPTION, Failure

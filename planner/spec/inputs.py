@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.hardware import Gpu, ModelFacts
+from planner.spec.periods import HourRate
 from planner.spec.pool import Profile
 from planner.spec.question import ClassScore, Question, RatePoint, TraceRow
 from planner.spec.router import Router
@@ -63,6 +64,7 @@ class QuestionFiles:
     prompts: PromptTable | None = None
     schedule: tuple[RatePoint, ...] = ()
     trace: tuple[TraceRow, ...] = ()
+    hour_rates: tuple[HourRate, ...] = ()  # in order, from hour 0 on, none left out
     lengths: Mapping[str, FloatArray] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     router: Router | None = None  # trained on this folder's scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -19,6 +19,7 @@ from planner.spec.base import (
     Statistic,
     Text,
 )
+from planner.spec.reasons import Reasons
 
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -34,6 +35,14 @@ class DeployedPool(Spec):
     replicas: PositiveCount
     n_gpus: NonNegative
     usd_per_h: NonNegative
+
+
+class PlacedReplica(Spec):
+    """Which GPUs one replica lies on: numbers of its kind of GPU, counted through node by node."""
+
+    pool: Name
+    replica: PositiveCount
+    gpus: Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class Route(Spec):
@@ -80,13 +89,16 @@ class CascadeRoute(CascadeEntry, _OfClass):  # in this order, the class comes fi
 
 
 class WithCascades(Spec):
-    """A file that may speak of cascades: where it does not, it reads as before there were any."""
+    """What may speak of cascades and the like: where it does not, it reads as before there were."""
+
+    left_out_when_empty: ClassVar[tuple[str, ...]] = ("cascades",)
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         data: dict[str, object] = handler(self)
-        if not data.get("cascades"):
-            data.pop("cascades", None)
+        for name in self.left_out_when_empty:
+            if not data.get(name):
+                data.pop(name, None)
         return data
 
 
@@ -212,14 +224,32 @@ class Simulated(Spec):
         return tuple(f for f in self.latency if f.verdict == "missed")
 
 
+class Survived(Spec):
+    """What becomes of the plan in one scenario of the question's `robust`, by the tables.
+
+    Where it was simulated, too, the verdict is that of the limit with the worst one.
+    """
+
+    scenario: Text
+    survives: bool  # nothing unserved, every load, limit and floor held (planner/robust.py)
+    utilisation_ratio: NonNegative  # of the fullest pool, of what its table allows
+    latency_ratio: NonNegative | None  # largest predicted over allowed meanwhile; None: no limits
+    quality: Ratio
+    unserved_ratio: Ratio
+    simulated_latency_ratio: NonNegative | None = None
+    simulated_lost_ratio: Ratio | None = None  # of the requests: failed or refused
+    verdict: Verdict | None = None  # None: not simulated
+
+
 class Bound(Spec):
     """A proof about the fitted tables: how good the best answer can be at most (§5)."""
 
-    objective: Literal["cost_usd_per_h", "quality", "latency_ratio", "rate_factor"]
+    objective: Literal["cost_usd_per_h", "quality", "latency_ratio", "latency_ms", "rate_factor"]
     value: float
     best_possible: float
     gap_ratio: NonNegative
     method: Text
+    within_usd_per_h: NonNegative | None = None  # the proof holds for at most this money
 
 
 WorthUnit = Literal["usd_per_h", "quality", "rate_factor"]
@@ -264,8 +294,10 @@ class QualityEstimate(Spec):
     high: Ratio
 
 
-class QualityBasis(Spec):
+class QualityBasis(WithCascades):
     """What the plan's quality rests on: what its router can know, and a reference that none can."""
+
+    left_out_when_empty: ClassVar[tuple[str, ...]] = ("per_prompt_bound",)
 
     by_class: QualityEstimate  # a router that knows the class alone, which is what the plan counts
     held_out: bool  # judged on prompts without a say in the routes; False: class means as stated
@@ -276,7 +308,10 @@ class QualityBasis(Spec):
     why: Text  # why the per-prompt estimator is used, or is not
     oracle: Ratio | None = None  # each prompt to its luckiest model: nobody can reach it
     model_prices: dict[Name, NonNegative] = Field(default_factory=dict)
-    """Of a replica-second of each model in units of quality, for routing prompt by prompt."""
+    """Of a replica-second of each deployed model in units of quality, for routing by prompt."""
+    per_prompt_bound: Bound | None = None
+    """Quality that the router expects of this deployment, prompt by prompt, and what it expects of
+    none that costs no more; in the same scale as each other, not in that of `per_prompt`."""
 
 
 class FrontPoint(Spec):
@@ -289,7 +324,62 @@ class FrontPoint(Spec):
     latency_ms: NonNegative | None
     rate_factor: Positive | None = None
     simulated_latency_ratio: NonNegative | None = None  # None: not simulated, or no limits
+    best_possible: NonNegative | None = None
+    """Quality (rate factor where that is maximised) that no deployment of at most this cost and
+    this latency exceeds, by the tables of this point (§5); None: nothing is proved."""
+    gap_ratio: NonNegative | None = None  # of it over what this point reaches
     chosen: bool = False
+
+
+class PeriodPlan(WithCascades):
+    """What runs in one period, what goes where, and what is predicted for it."""
+
+    left_out_when_empty: ClassVar[tuple[str, ...]] = ("cascades", "placement", "missed")
+
+    name: Name
+    start_h: NonNegative  # since the first hour of the round
+    end_h: NonNegative
+    n_changes: Count  # replicas started and stopped when it begins
+    deployment: tuple[DeployedPool, ...]
+    routing: tuple[Route, ...]
+    cascades: tuple[CascadeRoute, ...] = ()
+    prices: tuple[Price, ...]
+    predicted: Predicted
+    placement: tuple[PlacedReplica, ...] = ()
+    simulated_latency_ratio: NonNegative | None = None  # None: not simulated, or no limits
+    missed: tuple[Text, ...] = ()  # limits that simulation missed for certain
+
+    @property
+    def n_hours(self) -> float:
+        """Returns how long it is, in hours."""
+        return self.end_h - self.start_h
+
+
+class ReservedGpus(Spec):
+    """GPUs of one kind that are paid for in all hours."""
+
+    gpu: Name
+    n_gpus: NonNegative
+    usd_per_h: NonNegative
+
+
+class PeriodsPlan(Spec):
+    """The plan of a day or a week: a deployment for each period, and the money of all hours."""
+
+    n_hours: Positive  # of one round
+    repeats: bool
+    usd_per_replica_change: NonNegative
+    total_usd: NonNegative  # of one round: the sum of the four below
+    reserved_usd: NonNegative
+    by_the_hour_usd: NonNegative
+    hosted_usd: NonNegative
+    changes_usd: NonNegative
+    cost_usd_per_h: NonNegative  # mean over all hours
+    held_usd: NonNegative | None = None  # of the cheapest one deployment found for all hours
+    reserved: tuple[ReservedGpus, ...]
+    bound: Bound | None
+    busiest: Name
+    each: Annotated[tuple[PeriodPlan, ...], Field(min_length=1)]
 
 
 class Provenance(Spec):
@@ -306,6 +396,14 @@ class Provenance(Spec):
 class Plan(WithCascades):
     """Deployment, routing, predicted outcome, bound and provenance."""
 
+    left_out_when_empty: ClassVar[tuple[str, ...]] = (
+        "cascades",
+        "placement",
+        "survives",
+        "reasons",
+        "periods",
+    )
+
     version: Literal[1] = 1
     title: Text
     complete: bool
@@ -321,15 +419,54 @@ class Plan(WithCascades):
     quality_basis: QualityBasis | None = None
     measure_first: tuple[ToMeasure, ...] = ()
     learned: tuple[Learned, ...] = ()
+    placement: tuple[PlacedReplica, ...] = ()
+    """Of pools on GPUs that are shared, or on nodes where replicas leave gaps."""
+    survives: tuple[Survived, ...] = ()
+    reasons: Reasons | None = None
+    """The sentences of `why` that speak of other questions and deployments, as data."""
+    periods: PeriodsPlan | None = None
+    """Of a question with periods: all else in the file is of the busiest of them."""
     provenance: Provenance
+
+    @property
+    def contradicted(self) -> bool:
+        """Returns whether simulation missed a limit for certain, in any period (§9)."""
+        missed = self.simulated is not None and bool(self.simulated.missed)
+        return missed or any(p.missed for p in (self.periods.each if self.periods else ()))
+
+    def in_period(self, period: PeriodPlan) -> Plan:
+        """Returns what the plan orders and predicts in one of its periods, as a plan by itself."""
+        own = ("deployment", "routing", "cascades", "prices", "predicted", "placement")
+        update: dict[str, object] = {name: getattr(period, name) for name in own}
+        whole = {"periods": None, "bound": None, "front": (), "simulated": None, "reasons": None}
+        return self.model_copy(update={**update, **whole})
+
+
+class PeriodRoutes(WithCascades):
+    """What the runtime reads in one period."""
+
+    name: Name
+    start_h: NonNegative
+    end_h: NonNegative
+    classes: dict[Name, tuple[WeightedPool, ...]]
+    cascades: dict[Name, tuple[CascadeEntry, ...]] = Field(default_factory=dict)
+    load_prices: dict[Name, float]
+    fallback: dict[Name, tuple[Name, ...]]
 
 
 class Routes(WithCascades):
     """The part of a plan that the runtime reads (routes.json)."""
 
+    left_out_when_empty: ClassVar[tuple[str, ...]] = ("cascades", "model_prices", "periods")
+
     version: Literal[1] = 1
     classes: dict[Name, tuple[WeightedPool, ...]]
     cascades: dict[Name, tuple[CascadeEntry, ...]] = Field(default_factory=dict)
     load_prices: dict[Name, float]
+    model_prices: dict[Name, NonNegative] = Field(default_factory=dict)
+    """Of a replica-second of each model in units of quality: empty, and left out of the file, where
+    no estimator may choose by the prompt. A prompt goes where quality - price x work is largest."""
     fallback: dict[Name, tuple[Name, ...]]
+    periods: tuple[PeriodRoutes, ...] = ()
+    """Of a plan with periods: who is routed how in which hours; all else is of the busiest."""
     plan_hash: Sha256

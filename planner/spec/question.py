@@ -21,6 +21,7 @@ from planner.spec.base import (
     Text,
     tail_ratio,
 )
+from planner.spec.periods import Periods
 
 
 class Limit(Spec):
@@ -140,6 +141,20 @@ class Supply(Spec):
     count: PositiveCount
     usd_per_h: NonNegative
     kind: Literal["reserved", "on_demand", "spot"] = "on_demand"
+    availability_ratio: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
+    """Of spot GPUs: the share of them that is there at a time; None: all of them."""
+
+    @model_validator(mode="after")
+    def _only_spot_goes_away(self) -> Supply:
+        if self.availability_ratio is not None and self.kind != "spot":
+            raise ValueError(f"availability_ratio is for kind: spot, got kind: {self.kind}")
+        return self
+
+    @property
+    def n_counted(self) -> int:
+        """Returns the GPUs that a plan may count on: of spot those that are there, rounded down."""
+        ratio = 1.0 if self.availability_ratio is None else self.availability_ratio
+        return int(self.count * ratio + 1e-9)
 
 
 class ReplicaRange(Spec):
@@ -208,6 +223,28 @@ class RouterSettings(Spec):
     per_prompt: Literal["auto", "off"] = "auto"
 
 
+class Robust(Spec):
+    """What the plan is to survive beside its planned traffic (meaning: planner/robust.py)."""
+
+    rate_ratio: Annotated[float, Field(ge=1, strict=True)] = 1.0
+    class_rate_ratio: dict[Name, Positive] = Field(default_factory=dict)
+    latency_band: bool = False
+    failures: Literal["none", "replica", "node"] = "none"
+    limits_ratio: Annotated[float, Field(ge=1, strict=True)] = 1.0
+
+    @model_validator(mode="after")
+    def _something(self) -> Robust:
+        more = self.rate_ratio > 1 or self.class_rate_ratio or self.latency_band
+        if not more and self.failures == "none":
+            raise ValueError(
+                "asks for nothing: give rate_ratio above 1, class_rate_ratio, latency_band or "
+                "failures"
+            )
+        if self.limits_ratio > 1 and self.failures == "none":
+            raise ValueError("limits_ratio is of the limits while a failure lasts: give failures")
+        return self
+
+
 Choice = Literal["cheapest", "best_quality", "fastest", "knee"]
 
 
@@ -235,6 +272,8 @@ class Question(Spec):
     choose: Choice = "cheapest"
     headroom_ratio: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1
     keep: Keep | None = None
+    robust: Robust | None = None
+    periods: Periods | None = None
     router: RouterSettings = RouterSettings()
 
     @model_validator(mode="after")
@@ -252,6 +291,31 @@ class Question(Spec):
         strangers = sorted({rule.class_name for rule in self.router.rules} - set(names))
         if strangers:
             raise ValueError(f"router.rules name no class of the question: {', '.join(strangers)}")
+        unknown = sorted(set(self.robust.class_rate_ratio if self.robust else ()) - set(names))
+        if unknown:
+            text = ", ".join(unknown)
+            raise ValueError(f"robust.class_rate_ratio names no class of the question: {text}")
+        return self
+
+    @model_validator(mode="after")
+    def _periods_alone(self) -> Question:
+        """Refuses what has no meaning, or another one, where every period has a plan."""
+        if self.periods is None:
+            return self
+        if not isinstance(self.arrivals, Poisson | Bursty):
+            raise ValueError("periods say when traffic comes: arrivals must be poisson or bursty")
+        if self.choose != "cheapest" or self.maximise != "none":
+            raise ValueError("periods are planned for the least money: choose cheapest alone")
+        if self.keep is not None:
+            raise ValueError("keep has no meaning beside periods: give periods its own change cost")
+        if self.robust is not None:
+            raise ValueError("robust is not planned over periods: ask for one of the two")
+        named = {name for span in self.periods.spans for name in span.class_rates}
+        strangers = sorted(named - {c.name for c in self.classes})
+        if strangers:
+            raise ValueError(f"class_rates name no class of the question: {', '.join(strangers)}")
+        if named and self.router.classes == "inferred":
+            raise ValueError("class_rates need declared classes: give rate_factor instead")
         return self
 
 

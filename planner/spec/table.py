@@ -85,10 +85,11 @@ class PoolTable:
             times_ms={m: v * ratio for m, v in self.times_ms.items()},
         )
 
-    def stretched(self, ratio: Mapping[Metric, FloatArray]) -> PoolTable:
+    def stretched(self, ratio: Mapping[Metric, FloatArray], rising: bool = True) -> PoolTable:
         """Returns the table with the latencies of each metric times its ratio, (C, K).
 
-        The work, and with it the loads, stay as they are; latency still never falls with the load.
+        The work, and with it the loads, stay as they are; latency still never falls with the load,
+        unless it need not be rising.
         """
         mean, times, survival = dict(self.mean_ms), dict(self.times_ms), dict(self.survival)
         for metric, factor in ratio.items():
@@ -102,8 +103,10 @@ class PoolTable:
                 [np.interp(t, log_t, s) for t, s in zip(*of_class, strict=True)]
                 for of_class in zip(asked, survival[metric], strict=True)
             ]
-            survival[metric] = np.maximum.accumulate(np.array(moved), axis=1)
-            mean[metric] = np.maximum.accumulate(mean[metric] * factor, axis=1)
+            survival[metric], mean[metric] = np.array(moved), mean[metric] * factor
+            if rising:
+                survival[metric] = np.maximum.accumulate(survival[metric], axis=1)
+                mean[metric] = np.maximum.accumulate(mean[metric], axis=1)
         return replace(self, mean_ms=mean, times_ms=times, survival=survival)
 
     def with_rows(self, alike: IntArray, mix: FloatArray) -> PoolTable:

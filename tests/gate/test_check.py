@@ -195,7 +195,13 @@ def test_routes_of_another_plan(inputs: Inputs, plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "value"), [("classes", {}), ("load_prices", {}), ("fallback", {"gsm": (SMALL,)})]
+    ("part", "value"),
+    [
+        ("classes", {}),
+        ("load_prices", {}),
+        ("model_prices", {"llama-3.1-8b": 0.1}),
+        ("fallback", {"gsm": (SMALL,)}),
+    ],
 )
 def test_routes_edited_by_hand(inputs: Inputs, plan: Plan, part: str, value: object) -> None:
     findings = check(inputs, plan, routes_of(plan).model_copy(update={part: value}))
@@ -254,7 +260,8 @@ def test_memory_of_pools_that_share_gpus(inputs: Inputs) -> None:
     shares = {(c, SMALL): 1.0 for c in ("gsm", "crux", "math-l5")}
     case = make_case(one)
     assert resources(case, hand_plan(one, {SMALL: 1}, shares)) == []
-    assert resources(case, hand_plan(one, {SMALL: 2}, shares)) == ["memory"]
+    # 120 GiB of 80, and two replicas of one model never lie on one GPU.
+    assert resources(case, hand_plan(one, {SMALL: 2}, shares)) == ["memory", "copies"]
 
 
 def test_node(inputs: Inputs, plan: Plan) -> None:

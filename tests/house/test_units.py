@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 SUFFIXES = (
     "_ms", "_s", "_rps", "_tokens", "_usd", "_usd_per_h", "_gib", "_ratio", "_tflops", "_cv",
-    "_gb_per_s", "_tokens_per_s", "_usd_per_replica_change",
+    "_gb_per_s", "_tokens_per_s", "_usd_per_replica_change", "_h",
 )  # fmt: skip
 PREFIXES = ("n_", "usd_per_", "rate_factor")  # counts, prices, a multiple of all rates
 STATISTIC = ("mean", "cv", "max", "p10", "p25", "p50", "p75", "p90", "p95", "p99")
@@ -43,6 +43,8 @@ ALLOWED: dict[str, str] = {
     "Simulated.quality": "a mean score in [0, 1]",
     "Simulated.class_quality": "a mean score in [0, 1]",
     "FrontPoint.quality": "a mean score in [0, 1]",
+    "FrontPoint.best_possible": "a mean score, or a rate factor where that is maximised",
+    "Survived.quality": "a mean score in [0, 1]",
     "QualityEstimate.quality": "a mean score in [0, 1]",
     "QualityEstimate.low": "a mean score in [0, 1]",
     "QualityEstimate.high": "a mean score in [0, 1]",
@@ -67,7 +69,9 @@ ALLOWED: dict[str, str] = {
     "Price.value": "its unit is the field `unit` beside it",
     "Bound.value": "its unit is that of the field `objective` beside it",
     "Bound.best_possible": "its unit is that of the field `objective` beside it",
+    "Routes.model_prices": "quality per replica-second, by model",
     "Routes.load_prices": "objective per unit of load, as in plan.json",
+    "PeriodRoutes.load_prices": "objective per unit of load, as in plan.json",
     "QuestionFiles.lengths": "tokens by file name",
     "PoolTable.mix": "shares of classes",
     "PoolTable.loads": "replica-seconds per second, dimensionless",

@@ -187,6 +187,18 @@ def test_points_of_the_front_that_were_simulated_say_what_they_gave(demo_plan: P
     assert rows[1] == ["$/h", "quality", "limits", "used", "simulated", "replicas"]
 
 
+def test_points_of_the_front_say_how_close_to_the_best_they_are(demo_plan: Plan) -> None:
+    points = list(front(3, 1))
+    points[1] = points[1].model_copy(update={"best_possible": 0.52, "gap_ratio": 0.0196})
+    text = text_of(demo_plan.model_copy(update={"front": tuple(points)}))
+    rows = [r.split() for r in section(text, "The choice").splitlines()]
+    assert rows[1] == ["$/h", "quality", "limits", "used", "within", "replicas"]
+    assert rows[3] == [">", "20.00", "0.5100", "90%", "2.0%", "2A", "1B"]
+    assert rows[2] == ["10.00", "0.5000", "90%", "-", "1A", "1B"]
+    assert "within: of the best quality of any deployment of its cost and latency" in text
+    assert "within: of the best" not in text_of(demo_plan.model_copy(update={"front": front(3, 1)}))
+
+
 def test_figures_of_several_origins_are_marked_one_by_one(demo_plan: Plan) -> None:
     first, *rest = demo_plan.predicted.latency
     mixed = (first.model_copy(update={"origin": "measured"}), *rest)
