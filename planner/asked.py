@@ -24,7 +24,7 @@ from planner.keeping import change_of
 from planner.objectives import LEAST_GAIN, Evaluation, Objectives, make_objectives
 from planner.search.problem import ACCEPTED_VIOLATION
 from planner.settle import Settled, class_mixes, settle
-from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.question import Question
 
@@ -53,7 +53,7 @@ class Asked:
 
     inputs: Inputs
     objectives: Objectives  # of the question as it is
-    shares: FloatArray | None  # of the plan, (R, P): at their mixes tables are made
+    plan: Settled | None  # at whose mixes tables are made; without one at that of all traffic
     near: tuple[IntArray, ...]  # deployments (P,) from which answers are looked for
     kept: IntArray | None  # the deployment in production, (P,)
     care: Care
@@ -78,10 +78,13 @@ class Asked:
             case = make_case(inputs, before.models, before.learned, before.cascades)
         except InputError:
             return None
+        if case.workload.limits == before.workload.limits:
+            known = self.objectives if self.plan is None else self.plan
+            return make_objectives(case, known.tables)
         objectives = make_objectives(case)
-        if self.shares is None:
+        if self.plan is None:
             return objectives
-        mixes = class_mixes(case.workload, self.shares)
+        mixes = class_mixes(case.workload, self.plan.shares)
         return replace(objectives, tables=case.tables(mixes, unused=objectives.tables))
 
     def best(

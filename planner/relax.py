@@ -5,23 +5,21 @@
                a replica range; and less traffic
 
 Where the conflict is proved, only its members are asked: to relax another promise alone is no way
-out. How far a limit or a stock has to give at least is proved by bisection; the plan that then works
-is found and settled like any other, and what lies between the two is said.
+out. How far a limit or a stock has to give at least is proved by bisection; the plan that then
+works is found and settled like any other, and what lies between the two is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from planner.asked import Asked, Care, in_words
 from planner.conflict import Promise, find_conflict, is_impossible, promises_of, stock_of
 from planner.errors import Infeasible
-from planner.explore import Explored
+from planner.explore import Explored, seeds_of
 from planner.objectives import Objectives
 from planner.score import duration
 from planner.settle import Settled, settle
-from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.question import Question
 from planner.worth import loosened, one_more
@@ -33,7 +31,7 @@ BISECTIONS = 5  # of what is proved
 TIGHTENINGS = 3  # of what was found
 MOST_SINGLE_LIMITS = 6
 CARE = Care(n_evaluations=12, n_tries=1, n_rounds=1)
-FURTHER_RATIOS = (1.01, 1.1, 1.4, 2.5)  # beyond what is proved to be too little
+FURTHER_RATIOS = (1.1, 1.4, 2.5)  # beyond what is proved to be too little
 MOST_GPUS = 4096
 
 _Key = tuple[str | None, str, str]
@@ -77,6 +75,9 @@ def _nearest(
             return "the traffic cannot be carried within the limits", (
                 f"nearest: {where} at {best.cost_usd_per_h:.2f} $/h leaves {lost:.1%} unserved"
             )
+        fates = objectives.fates(best.replicas, best.level, best.routing)
+        if problems := [text for each in fates for text in each.problems]:
+            return "; ".join(problems), f"nearest: {where} at {best.cost_usd_per_h:.2f} $/h"
         return "a limit or the quality floor", f"nearest: {where} at quality {best.quality:.4f}"
     where = in_words(objectives.case, nearest.replicas)
     within = _within(question)
@@ -148,7 +149,7 @@ def _less_robust(asked: Asked) -> str | None:
 
 def _more_money(asked: Asked, _: Promise) -> str | None:
     objectives = asked.otherwise(budget_usd_per_h=None, choose="cheapest", maximise="none")
-    settled = None if objectives is None else asked.best(objectives)
+    settled = None if objectives is None else asked.best(objectives, seeds_of(objectives, 0))
     if objectives is None or settled is None:
         return None
     enough = settled.cost_usd_per_h
@@ -289,7 +290,7 @@ def _more_stock(asked: Asked, promise: Promise) -> str | None:
             high = middle
     for n in (high, 2 * high, MOST_GPUS):
         objectives = asked.of(with_more(n))
-        settled = None if objectives is None else asked.best(objectives)
+        settled = None if objectives is None else asked.best(objectives, seeds_of(objectives, 0))
         if objectives is not None and settled is not None:
             used = objectives.case.space.gpu_count(settled.replicas)[gpu]
             need = max(1.0, used - stock_of(asked.question)[gpu])

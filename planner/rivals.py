@@ -17,7 +17,7 @@ down to where nothing cheaper does is what the most able of the cheaper deployme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,7 +30,6 @@ from planner.exact.bound import bound as bound_of
 from planner.explore import Effort, Explored
 from planner.keeping import change_of
 from planner.objectives import LEAST_GAIN, Evaluation, Objectives
-from planner.score import duration
 from planner.search.problem import ACCEPTED_VIOLATION
 from planner.settle import Settled, settle
 from planner.space import Offer, Space
@@ -40,6 +39,7 @@ from planner.spec.question import ReplicaRange
 from planner.spec.reasons import Rival, Stays
 
 HIGHEST_FACTOR = 4.0  # of a price, as far as is looked
+LEAST_FACTOR = 1e-3
 RATE_DIGITS = 4
 
 MOST_SETTLED: dict[Effort, int] = {"quick": 3, "standard": 6, "thorough": 15}
@@ -204,12 +204,14 @@ def _price_range(others: Others, gpu: str, bound: Bound | None) -> Stays | None:
         for e in others.ranked()
         if e.violation <= ACCEPTED_VIOLATION
     ]
+    if not any(line.other > LEAST_USD_PER_H for line in (plan, *lines)):
+        return None  # all money is of this kind: its price is no reason for another deployment
     saving = [i for i in lines if i.rent < plan.rent - LEAST_USD_PER_H]
     dearer = [i for i in lines if i.rent > plan.rent + LEAST_USD_PER_H]
     high, above = _crossing(others, plan, sorted(saving, key=lambda i: i.meets(plan)))
     low, below = _crossing(others, plan, sorted(dearer, key=lambda i: -i.meets(plan)))
     high = None if high is None or high > HIGHEST_FACTOR else max(high, 1.0)
-    low = None if low is None or low < 0.0 else min(low, 1.0)
+    low = None if low is None or low < LEAST_FACTOR else min(low, 1.0)
     prices = [offer.usd_per_h for offer in space.offers[gpu]]
     unit = prices[0] if len(prices) == 1 else 1.0
     if unit <= 0.0:
@@ -314,12 +316,13 @@ def _at_prices(space: Space, gpu: str, factor: float) -> Space:
 
 def _traffic_range(others: Others) -> Stays | None:
     """Returns how much the traffic may grow, and shrink until something cheaper would do."""
-    asked, chosen = others.asked, others.chosen
     most = _carried(others)
-    if most is None:
+    if most is None or not others.chosen.acceptable:
         return None
-    low, below, proved = None, {}, None
-    if others.effort != "quick" and change_of(asked.objectives, asked.kept) is None:
+    low: float | None = None
+    below: dict[str, int] = {}
+    proved: float | None = None
+    if others.effort != "quick" and change_of(others.objectives, others.asked.kept) is None:
         low, below, proved = _cheaper(others)
     return Stays(
         what="traffic",
@@ -329,7 +332,7 @@ def _traffic_range(others: Others) -> Stays | None:
         high=max(1.0, round(most, RATE_DIGITS)),
         below=below,
         proved_low=proved,
-    ) if chosen.acceptable else None  # fmt: skip
+    )
 
 
 def _carried(others: Others) -> float | None:
@@ -385,49 +388,35 @@ def stays_sentences(stays: Sequence[Stays]) -> Iterator[str]:
 
 
 def _moves(each: Stays) -> str:
+    money = "$/h" if each.unit == "usd_per_gpu_h" else "times its prices"
     kind = each.what.removeprefix("price of ")
-    money = _money(each.unit)
     if each.low is None and each.high is None:
-        most = money(HIGHEST_FACTOR * each.now)
-        text = f"stays the cheapest whatever a {kind} costs, up to {most} ({money(each.now)} now)"
+        where = f"at any price up to {HIGHEST_FACTOR * each.now:.2f}"
     elif each.low is None:
-        text = f"stays the cheapest while a {kind} costs up to {money(each.high)}"
-        text += f" ({money(each.now)} now)"
+        where = f"up to {each.high:.2f}"
     elif each.high is None:
-        text = f"stays the cheapest while a {kind} costs at least {money(each.low)}"
-        text += f" ({money(each.now)} now)"
+        where = f"from {each.low:.2f} on"
     else:
-        text = f"stays the cheapest while a {kind} costs {money(each.low)} to {money(each.high)}"
-        text += f" ({money(each.now)} now)"
-    taken = [
-        f"{where} that {_named(deployment)}"
-        for where, deployment in (("below", each.below), ("above", each.above))
-        if deployment
-    ]
-    return f"{text}, {_surety(each)}{''.join(f'; {part}' for part in taken)}"
-
-
-def _surety(each: Stays) -> str:
+        where = f"from {each.low:.2f} to {each.high:.2f}"
     sides = (each.proved_low is not None, each.proved_high is not None)
-    if all(sides):
-        return "proved by these tables"
-    if any(sides):
-        return f"proved {'down' if sides[0] else 'up'} to that by these tables"
-    return "of what was looked at"
-
-
-def _money(unit: str) -> Callable[[float | None], str]:
-    word = "$/h" if unit == "usd_per_gpu_h" else "times its prices"
-    return lambda value: f"{value:.2f} {word}"
+    words = {
+        (True, True): "proved",
+        (True, False): "proved downwards",
+        (False, True): "proved upwards",
+        (False, False): "as far as was looked",
+    }
+    return (
+        f"stays the cheapest with one {kind} {where} {money}, {each.now:.2f} now ({words[sides]})"
+    )
 
 
 def _grows(each: Stays) -> str:
-    text = f"carries up to {each.high:.3f} times this traffic within every limit"
+    text = f"carries up to {each.high:.3f} times this traffic within every limit and its headroom"
     if each.low is None:
         return text
-    text += f"; {_named(each.below)} would do for less at {each.low:.3f} times"
+    text += f"; at {each.low:.3f} times something cheaper would do"
     if each.proved_low is not None:
-        text += f", and nothing cheaper above {each.proved_low:.3f}"
+        text += f", proved not above {each.proved_low:.3f}"
     return text
 
 

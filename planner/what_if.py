@@ -34,7 +34,7 @@ def what_if(
         kept: the deployment in production, (P,).
         effort: how much is asked, and how much of it proved.
     """
-    asked = Asked(inputs, objectives, chosen.shares, (chosen.replicas,), kept, CARE[effort])
+    asked = Asked(inputs, objectives, chosen, (chosen.replicas,), kept, CARE[effort])
     others = Others(asked, explored, chosen, effort)
     rival, refused = rival_and_refused(others)
     found = Reasons(

@@ -77,18 +77,17 @@ def what_more_buys(
 
 
 def worth_sentences(worth: Sequence[Worth]) -> list[str]:
-    """Returns what more would buy, and in one sentence what buys nothing."""
-    words = {"usd_per_h": "money", "quality": "quality", "rate_factor": "traffic"}
+    """Returns what more would buy, and what would buy nothing: proved, or as far as was looked."""
     found = [f"{_subject(w)} would {_gain(w)}" for w in worth if w.gain > 0]
     nothing = [w for w in worth if w.gain == 0]
-    if nothing:
-        names = "; ".join(_subject(w) for w in nothing)
-        most = [w.at_most for w in nothing if w.at_most is not None]
-        sure = len(most) == len(nothing) and max(most) <= LEAST[nothing[0].unit]
-        verb = "save nothing" if nothing[0].unit == "usd_per_h" else (
-            f"buy no {words[nothing[0].unit]}"
-        )  # fmt: skip
-        found.append(f"would {verb}{'' if sure else ' that was found'}: {names}")
+    sure = [w for w in nothing if w.at_most is not None and w.at_most <= LEAST[w.unit]]
+    unsure = [w for w in nothing if w not in sure]
+    for group, how in ((sure, "by these tables"), (unsure, "as far as was looked")):
+        if group:
+            verb = {"usd_per_h": "save nothing", "quality": "buy no quality"}.get(
+                group[0].unit, "carry no more traffic"
+            )
+            found.append(f"would {verb}, {how}: {'; '.join(_subject(w) for w in group)}")
     return found
 
 
