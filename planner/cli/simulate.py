@@ -45,7 +45,6 @@ def simulate(
     from planner.files.plans import need_plan_and_routes
     from planner.files.question import read_trace
     from planner.files.records import check_out
-    from planner.periods.single import single_period
     from planner.simulate.failures import parse
     from planner.simulate.rehearse import Options, rehearse
     from planner.simulate.scene import scene_of
@@ -66,6 +65,8 @@ def simulate(
     if not quiet:
         _warn(folder, inputs, plan, routes)
     if inputs.question.periods is not None or period is not None:
+        from planner.periods.single import single_period
+
         inputs, plan, routes = single_period(inputs, plan, period)
     with progress_bar(not quiet and not json, "simulating") as moved:
         scene = scene_of(inputs, None if plan.cascades else ())

@@ -11,7 +11,7 @@ from planner.errors import Fault
 from planner.files.csvs import read_csv
 from planner.files.faults import unknown_name
 from planner.files.text import content_hash, shown
-from planner.spec.periods import HourRate
+from planner.spec.periods import MOST_HOURS, HourRate
 
 
 def read_hour_rates(
@@ -40,6 +40,9 @@ def _faults(rows: Sequence[HourRate], classes: AbstractSet[str], name: str) -> I
         what = "hours must be 0, 1, 2, ... in order, none left out"
         yield Fault(name, "hour", what, "sort the rows and give every hour")
         return
+    if len(hours) > MOST_HOURS:
+        what = f"must be at most {MOST_HOURS} hours, a year, got {len(hours)}"
+        yield Fault(name, "hour", what, "give the hours of a day or a week that stand for all")
     for hour, each in groupby(rows, key=lambda row: row.hour):
         named = sorted(row.class_name or "" for row in each)
         if named not in ([""], sorted(classes)):

@@ -219,6 +219,9 @@ def _hour_rates(
     if name is None or path is None:
         return ()
     rows, hashes[name] = read_hour_rates(path, {c.name for c in question.classes}, faults)
+    if question.router.classes == "inferred" and any(row.class_name for row in rows):
+        what = "rates of classes need declared classes"
+        faults.append(Fault(shown(path), "class", what, "leave class blank: rates of all traffic"))
     return rows
 
 

@@ -18,7 +18,6 @@ from planner.case import Case, make_case
 from planner.gate.finding import Finding, error, warning
 from planner.gate.operation import operation_findings
 from planner.gate.orders import routes_findings, unused_cascades
-from planner.gate.periods import period_findings
 from planner.gate.proofs import proof_findings
 from planner.gate.survival import contradicted_scenarios
 from planner.offered import offered
@@ -53,6 +52,8 @@ def check(
         case = _case(inputs, plan, cascades)
         found = operation_findings(case, inputs, plan, inputs_changed=bool(stale))
     else:
+        from planner.gate.periods import period_findings  # other plans need none of it
+
         found = period_findings(inputs, plan, cascades, inputs_changed=bool(stale))
     findings = [*kept, *found, *routes_findings(plan, routes), *proof_findings(plan)]
     return tuple(sorted(findings, key=lambda f: f.severity != "error"))

@@ -109,7 +109,16 @@ class PeriodChange:
     new_hours: tuple[float, float] | None
     pools: tuple[PoolChange, ...]
     shares: tuple[ShareChange, ...]
-    cost_usd_per_h: Change
+    paid_usd_per_h: Change
+
+
+@dataclass(frozen=True)
+class SurvivalChange:
+    """Whether a scenario is survived, before and after; None where it was not asked for."""
+
+    scenario: str
+    old: bool | None
+    new: bool | None
 
 
 @dataclass(frozen=True)
@@ -129,13 +138,15 @@ class PlanDiff:
     latency_ratio: Change
     latency: tuple[LatencyChange, ...]
     inputs: tuple[InputChange, ...]
+    survives: tuple[SurvivalChange, ...] = ()  # only those that differ
     periods: tuple[PeriodChange, ...] = ()  # only those that differ
     periods_usd: Change | None = None  # money of all periods; None: neither plan has any
+    reserved: tuple[Change, ...] = ()  # GPUs by kind that are paid in all hours, that differ
 
     @property
     def empty(self) -> bool:
         """Returns whether both plans order the same (§6)."""
-        return not self.pools and not self.shares and not self.periods
+        return not (self.pools or self.shares or self.periods or self.reserved)
 
 
 def diff(old: Plan, new: Plan) -> PlanDiff:
@@ -164,8 +175,23 @@ def diff(old: Plan, new: Plan) -> PlanDiff:
         latency_ratio=Change("latency_ratio", then.latency_ratio, now.latency_ratio),
         latency=_latency_changes(old, new),
         inputs=_input_changes(old, new),
+        survives=_survival_changes(old, new),
         periods=_period_changes(old, new),
         periods_usd=_periods_usd(old, new),
+        reserved=_reserved_changes(old, new),
+    )
+
+
+def _survival_changes(old: Plan, new: Plan) -> tuple[SurvivalChange, ...]:
+    """Returns the scenarios that only one plan is asked for, or survives."""
+    before, after = (
+        {s.scenario: s.survives and s.verdict != "missed" for s in plan.survives}
+        for plan in (old, new)
+    )
+    return tuple(
+        SurvivalChange(scenario, before.get(scenario), after.get(scenario))
+        for scenario in dict.fromkeys((*before, *after))
+        if before.get(scenario) != after.get(scenario)
     )
 
 
@@ -182,9 +208,9 @@ def _period_changes(old: Plan, new: Plan) -> tuple[PeriodChange, ...]:
             _pool_changes(was, will),
             _share_changes(was, will),
             Change(
-                "cost_usd_per_h",
-                then.predicted.cost_usd_per_h if then else None,
-                now.predicted.cost_usd_per_h if now else None,
+                "paid_usd_per_h",
+                then.paid_usd_per_h if then else None,
+                now.paid_usd_per_h if now else None,
             ),
         )
         if change.old_hours != change.new_hours or change.pools or change.shares:
@@ -208,6 +234,18 @@ def _periods_usd(old: Plan, new: Plan) -> Change | None:
         return None
     usd = (plan.periods.total_usd if plan.periods else None for plan in (old, new))
     return Change("total_usd", *usd)
+
+
+def _reserved_changes(old: Plan, new: Plan) -> tuple[Change, ...]:
+    before, after = (
+        {kept.gpu: kept.n_gpus for kept in plan.periods.reserved} if plan.periods else {}
+        for plan in (old, new)
+    )
+    return tuple(
+        Change(gpu, before.get(gpu, 0.0), after.get(gpu, 0.0))
+        for gpu in sorted({*before, *after})
+        if before.get(gpu) != after.get(gpu)
+    )
 
 
 def _pool_changes(old: Plan, new: Plan) -> tuple[PoolChange, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from planner.gate.finding import Finding, error
 from planner.spec.plan import Bound, FrontPoint, Plan
+from planner.spec.reasons import Reasons
 
 ROUNDING = 2e-4  # what rounded figures may differ by (§6: money 1e-4, latency 0.1 ms)
 MS_ROUNDING = 0.2
@@ -24,6 +25,27 @@ def proof_findings(plan: Plan) -> Iterator[Finding]:
         yield from _bound(plan, plan.bound)
     for i, point in enumerate(plan.front):
         yield from _point(point, f"plan.json:front[{i}]")
+    if plan.reasons is not None:
+        yield from _reasons(plan, plan.reasons)
+
+
+def _reasons(plan: Plan, reasons: Reasons) -> Iterator[Finding]:
+    """Yields what the plan says of other questions and deployments that cannot be so."""
+    where = "plan.json:reasons"
+    for i, worth in enumerate(reasons.worth):
+        if worth.at_most is not None and worth.gain > worth.at_most + ROUNDING:
+            what = f"gains {worth.gain:g}, and nothing gains more than {worth.at_most:g}"
+            yield error("proof", f"{where}.worth[{i}]", what, AGAIN)
+    own = {row.pool: row.replicas for row in plan.deployment}
+    for name, rival in (("rival", reasons.rival), ("refused", reasons.refused)):
+        if rival is not None and rival.deployment == own:
+            yield error("proof", f"{where}.{name}", "is the plan's own deployment", AGAIN)
+    for i, stays in enumerate(reasons.stays):
+        low = stays.now if stays.proved_low is None else stays.proved_low
+        high = stays.now if stays.proved_high is None else stays.proved_high
+        if not low - ROUNDING <= stays.now <= high + ROUNDING:
+            what = f"is proved from {stays.proved_low} to {stays.proved_high}, and is {stays.now:g}"
+            yield error("proof", f"{where}.stays[{i}]", what, AGAIN)
 
 
 def _bound(plan: Plan, bound: Bound) -> Iterator[Finding]:

@@ -8,20 +8,24 @@ contradicted it (§9).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from planner.case import Case
-from planner.drills import by_tables
+from planner.drills import by_tables, is_playable
 from planner.gate.finding import Finding, error
-from planner.robust import survivals
+from planner.robust import Survival, survivals
 from planner.spec.plan import Plan, Survived
+from planner.spec.question import Question
 
 if TYPE_CHECKING:
     from planner.gate.outcome import Rescored
 
-NEAR_RATIO = 2e-2
-"""Figures at a scenario's mix move a little with the grid of the tables, as others do."""
+# What a scenario's figures may differ by, as a plan's own do (outcome.py): a percentile moves a
+# little with the grid of its table, and scores rest on no table.
+LATENCY_NEAR_RATIO = 1e-2
+LOAD_NEAR_RATIO = 1e-3
+SCORE_ROUNDING = 2e-6
 
 PLAN_AGAIN = "rb plan DIR"
 
@@ -51,6 +55,7 @@ def survival_findings(
             yield error("not-survived", "plan.json:deployment", problem, fix)
     if not inputs_changed:
         yield from _drift(plan, by_tables(found))
+        yield from _unlikely_verdicts(case.question, plan, found)
 
 
 def contradicted_scenarios(plan: Plan) -> Iterator[Finding]:
@@ -64,27 +69,49 @@ def contradicted_scenarios(plan: Plan) -> Iterator[Finding]:
 
 def _drift(plan: Plan, now: tuple[Survived, ...]) -> Iterator[Finding]:
     said = {each.scenario: each for each in plan.survives}
+    if len(said) < len(plan.survives):
+        yield _differs("", "tells of one scenario more than once")
     for each in now:
-        where = f"plan.json:survives[{each.scenario}]"
         before = said.pop(each.scenario, None)
         if before is None:
-            what = "is asked for, and the plan is silent"
-            yield error("survives-differ", where, what, PLAN_AGAIN)
+            yield _differs(each.scenario, "is asked for, and the plan is silent")
         elif not _alike(before, each):
-            what = "does not say what the same inputs give"
-            yield error("survives-differ", where, what, PLAN_AGAIN)
+            yield _differs(each.scenario, "does not say what the same inputs give")
     for scenario in said:
-        where = f"plan.json:survives[{scenario}]"
-        yield error("survives-differ", where, "is no scenario of the question", PLAN_AGAIN)
+        yield _differs(scenario, "is no scenario of the question")
 
 
 def _alike(said: Survived, now: Survived) -> bool:
     """Returns whether two statements are the same but for rounding."""
-    pairs = [
-        (said.utilisation_ratio, now.utilisation_ratio),
-        (said.quality, now.quality),
-        (said.unserved_ratio, now.unserved_ratio),
-        (said.latency_ratio or 0.0, now.latency_ratio or 0.0),
+    near = [
+        (said.utilisation_ratio, now.utilisation_ratio, LOAD_NEAR_RATIO),
+        (said.latency_ratio or 0.0, now.latency_ratio or 0.0, LATENCY_NEAR_RATIO),
     ]
-    close = all(abs(a - b) <= NEAR_RATIO * max(abs(b), NEAR_RATIO) for a, b in pairs)
+    scores = (said.quality, now.quality), (said.unserved_ratio, now.unserved_ratio)
+    close = all(abs(a - b) <= ratio * max(abs(b), ratio) for a, b, ratio in near)
+    close &= all(abs(a - b) <= SCORE_ROUNDING for a, b in scores)
     return close and said.survives == now.survives
+
+
+def _unlikely_verdicts(
+    question: Question, plan: Plan, found: Sequence[Survival]
+) -> Iterator[Finding]:
+    """Yields what no simulation would have said: nothing is played again."""
+    known = {each.scenario.label: each.scenario for each in found}
+    tried = plan.simulated is not None and not plan.simulated.missed
+    for each in plan.survives:
+        scenario = known.get(each.scenario)
+        if scenario is None:
+            continue
+        figures = each.simulated_latency_ratio, each.simulated_lost_ratio
+        if each.verdict is None and figures != (None, None):
+            yield _differs(each.scenario, "has figures of a simulation and no verdict")
+        elif each.verdict is None and tried and is_playable(question, scenario):
+            yield _differs(each.scenario, "does not say what simulation found")
+        elif each.verdict == "met" and (each.simulated_latency_ratio or 0.0) > 1.0:
+            yield _differs(each.scenario, "is beyond a limit in simulation and said to be met")
+
+
+def _differs(scenario: str, what: str) -> Finding:
+    where = f"plan.json:survives[{scenario}]" if scenario else "plan.json:survives"
+    return error("survives-differ", where, what, PLAN_AGAIN)

@@ -17,7 +17,8 @@ from planner.answer import MONEY_DIGITS, RATIO_DIGITS, make_answer, make_provena
 from planner.case import Case, make_case
 from planner.confirm import CARE, draft_of, learned_from, make_stage, worst
 from planner.errors import Infeasible, InputError
-from planner.exact.path import kept_usd_per_h
+from planner.exact.path import by_the_hour_usd_per_h, kept_usd_per_h
+from planner.exact.periods import Candidate
 from planner.explore import Effort, SearchMethod
 from planner.objectives import Objectives, make_objectives
 from planner.offered import offered
@@ -186,6 +187,7 @@ def _period(best: _Tried, t: int, provenance: Provenance) -> PeriodPlan:
         start_h=span.hours[0],
         end_h=span.hours[1],
         n_changes=_n_changes(round_, path.settled, t),
+        paid_usd_per_h=round(_paid_usd_per_h(round_, path, t), MONEY_DIGITS),
         deployment=plan.deployment,
         routing=plan.routing,
         cascades=plan.cascades,
@@ -195,6 +197,15 @@ def _period(best: _Tried, t: int, provenance: Provenance) -> PeriodPlan:
         simulated_latency_ratio=None if simulated is None else simulated.latency_ratio,
         missed=() if simulated is None else tuple(_missed(simulated)),
     )
+
+
+def _paid_usd_per_h(round_: Round, path: FoundPath, t: int) -> float:
+    """Returns the money of a period in $/h, changes apart."""
+    space, settled = round_.schedule.space, path.settled[t]
+    candidate = Candidate(settled.replicas, settled.score.hosted_usd_per_h)
+    kept = sum(kept_usd_per_h(space.offers[gpu], n) for gpu, n in path.reserved.items())
+    hourly = by_the_hour_usd_per_h(space, candidate, path.reserved)
+    return kept + hourly + candidate.hosted_usd_per_h
 
 
 def _missed(simulated: Simulated) -> Iterator[str]:
@@ -216,30 +227,35 @@ def _periods_plan(periods: Periods, best: _Tried, each: tuple[PeriodPlan, ...]) 
     bill, case = path.bill, round_.case_of(0)
     parts = [bill.reserved_usd, bill.by_the_hour_usd, bill.hosted_usd, bill.changes_usd]
     rounded = [round(part, MONEY_DIGITS) for part in parts]
-    usd = round(sum(rounded), MONEY_DIGITS)
-    mean, least = bill.usd / hours, path.at_least_usd / hours
-    bound = Bound(
-        objective="cost_usd_per_h",
-        value=round(mean, MONEY_DIGITS),
-        best_possible=round(least, MONEY_DIGITS),
-        gap_ratio=round((mean - least) / max(mean, 1e-12), RATIO_DIGITS),
-        method="Lagrangian bound: joint programs of single periods at prices of change and reserve",
-    )
     return PeriodsPlan(
         n_hours=hours,
         repeats=periods.repeats,
         usd_per_replica_change=periods.usd_per_replica_change,
-        total_usd=usd,
+        total_usd=round(sum(rounded), MONEY_DIGITS),
         reserved_usd=rounded[0],
         by_the_hour_usd=rounded[1],
         hosted_usd=rounded[2],
         changes_usd=rounded[3],
-        cost_usd_per_h=round(usd / hours, MONEY_DIGITS),
+        cost_usd_per_h=round(bill.usd / hours, MONEY_DIGITS),
         held_usd=None if path.held_usd is None else round(path.held_usd, MONEY_DIGITS),
         reserved=_reserved(case, path),
-        bound=bound if np.isfinite(path.at_least_usd) else None,
+        bound=_bound(bill.usd / hours, path.at_least_usd / hours),
         busiest=round_.spans[round_.busiest].name,
         each=each,
+    )
+
+
+def _bound(mean_usd_per_h: float, least_usd_per_h: float) -> Bound | None:
+    """Returns the proof about the mean cost, None where nothing is proved."""
+    if not np.isfinite(least_usd_per_h):
+        return None
+    value, least = (round(usd, MONEY_DIGITS) for usd in (mean_usd_per_h, least_usd_per_h))
+    return Bound(
+        objective="cost_usd_per_h",
+        value=value,
+        best_possible=least,
+        gap_ratio=round((value - least) / max(value, 1e-12), RATIO_DIGITS),
+        method="Lagrangian bound: joint programs of single periods at prices of change and reserve",
     )
 
 
@@ -260,15 +276,16 @@ def _why(best: _Tried, tried: Sequence[_Tried], made: PeriodsPlan) -> Iterator[s
     """Yields plain sentences: what was proved, what moves, what simulation said."""
     n, spans = len(best.round.sites), best.round.spans
     yield (
-        f"found by {METHOD}: {len(spans)} periods with {n} distinct sets of rates, "
-        f"{best.path.n_settled} deployments settled"
+        f"found by {METHOD} (periods: {len(spans)}, distinct sets of rates: {n}, deployments "
+        f"settled: {best.path.n_settled})"
     )
     if made.bound is not None:
         yield (
             f"no plan of these periods costs less than {made.bound.best_possible:.2f} $/h on "
             f"average by these tables: this one is within {made.bound.gap_ratio:.1%} of the best"
         )
-    if made.held_usd is not None:
+    changed = any(period.n_changes for period in made.each)
+    if changed and made.held_usd is not None:
         saved = made.held_usd - made.total_usd
         yield (
             f"one deployment that serves every period, held for all {made.n_hours:g} hours, costs "
@@ -285,8 +302,7 @@ def _changes(made: PeriodsPlan) -> str:
     if not n:
         return "nothing is started or stopped: every period has the same replicas"
     return (
-        f"{n} replicas are started or stopped in {made.n_hours:g} hours, for "
-        f"${made.changes_usd:,.2f}"
+        f"replicas started or stopped in {made.n_hours:g} hours: {n}, for ${made.changes_usd:,.2f}"
     )
 
 
@@ -296,7 +312,7 @@ def _simulation(spans: Sequence[Span], best: _Tried, tried: Sequence[_Tried]) ->
         pools = ", ".join(sorted({e.pool for e in best.round.case_of(0).learned}))
         yield (
             f"simulation contradicted a first plan of ${tried[0].path.bill.usd:,.2f}: searched "
-            f"again {len(tried) - 1} times with these pools as slow as simulated: {pools or '-'}"
+            f"again with these pools as slow as simulated: {pools or '-'}"
         )
     for span, simulated in zip(spans, best.simulated, strict=True):
         if simulated is not None and simulated.missed:

@@ -65,7 +65,7 @@ class FoundPath:
     settled: tuple[Settled, ...]  # (T,)
     reserved: dict[str, float]  # GPUs paid for in all hours, by kind
     bill: Bill
-    at_least_usd: float  # no path costs less, by the tables of this one
+    at_least_usd: float  # no path costs less, by the tables of this one; -inf: nothing is proved
     held_usd: float | None  # the cheapest known deployment that serves every period, held
     n_settled: int
     complete: bool
@@ -205,11 +205,13 @@ def find_path(round_: Round, effort: Effort, on_trial: Progress | None = None) -
         Infeasible: a period cannot be served.
     """
     search = _Search(round_, make_servings(round_.sites), effort)
-    search.begin()
     complete = True
     try:
+        search.begin()
         _improve(search, on_trial)
     except KeyboardInterrupt:
+        if not all(search.candidates()):
+            raise  # there is nothing to go on with
         complete = False
     path, chosen = search.path()
     settled = [
@@ -219,11 +221,17 @@ def find_path(round_: Round, effort: Effort, on_trial: Progress | None = None) -
     candidates = [Candidate(s.replicas, s.score.hosted_usd_per_h) for s in settled]
     total = bill(round_.schedule, candidates, path.reserved)
     assert total is not None  # a path takes no more GPUs than there are
+    least_usd = -np.inf
+    try:
+        if complete:  # whoever interrupts does not want to wait for a proof
+            least_usd = _certified(search, settled, total.usd)
+    except KeyboardInterrupt:
+        complete = False
     return FoundPath(
         settled=tuple(settled),
         reserved=path.reserved,
         bill=total,
-        at_least_usd=_certified(search, settled, total.usd),
+        at_least_usd=least_usd,
         held_usd=_held_usd(search),
         n_settled=sum(serving.n_settled for serving in search.servings),
         complete=complete,

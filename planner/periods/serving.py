@@ -124,7 +124,7 @@ class Serving:
         if found is None:
             error = infeasible(self.objectives, explored, nearest, self.site.inputs)
             raise Infeasible(f"in period {name}: {error.binding}", error.distance,
-                             error.relaxations)  # fmt: skip
+                             error.relaxations, error.conflict)  # fmt: skip
         self._settled[tuple(found.replicas.tolist())] = found
         return found.replicas
 

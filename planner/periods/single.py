@@ -28,12 +28,12 @@ def single_period(
     each = plan.periods.each if plan.periods else ()
     period = next((p for p in each if p.name == name), None)
     if span is None or period is None:
+        if not asked:
+            raise InputError.single("--period", name or "", "the question has no periods",
+                                    "leave --period out")  # fmt: skip
         known = ", ".join(p.name for p in each)
-        raise InputError.single(
-            "--period",
-            name or "",
-            "is no period of both the question and its plan",
-            f"known: {known}" if known else "plan again: rb plan DIR",
-        )
+        fix = f"known: {known}" if known else "plan again: rb plan DIR"
+        what = "is no period of both the question and its plan"
+        raise InputError.single("--period", name or "", what, fix)
     alone = plan.in_period(period)
     return inputs_in(inputs, span), alone, routes_of(alone)

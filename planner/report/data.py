@@ -73,6 +73,7 @@ def diff_data(diff: PlanDiff) -> dict[str, object]:
         "class_quality": {c.name: _values(c.old, c.new) for c in diff.class_quality},
         "latency": as_data(diff.latency),
         "inputs": as_data(diff.inputs),
+        **({"survives": as_data(diff.survives)} if diff.survives else {}),
         **_periods_data(diff),
     }
 
@@ -82,7 +83,11 @@ def _periods_data(diff: PlanDiff) -> dict[str, object]:
     money = diff.periods_usd
     if money is None:
         return {}
-    return {"periods": as_data(diff.periods), "periods_usd": _values(money.old, money.new)}
+    return {
+        "periods": as_data(diff.periods),
+        "periods_usd": _values(money.old, money.new),
+        "reserved_gpus": {c.name: _values(c.old, c.new) for c in diff.reserved},
+    }
 
 
 def _step(name: str, old: float | None, new: float | None) -> dict[str, object]:

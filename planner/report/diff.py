@@ -29,11 +29,19 @@ def _sections(diff: PlanDiff) -> Iterator[RenderableType]:
     if diff.periods:
         yield heading("Periods that differ (before -> after)")
         yield _periods(diff.periods)
+    yield from (
+        bullet(f"reserved for all hours: {c.old:g} -> {c.new:g} {c.name}") for c in diff.reserved
+    )
     yield heading("Predicted" if diff.periods_usd is None else "Predicted of the busiest period")
     yield _figures(diff)
     if diff.latency:
         yield heading("Latency (ms)")
         yield _latency(diff.latency)
+    if diff.survives:
+        yield heading("What is survived (before -> after)")
+        yield from (
+            bullet(f"{c.scenario}: {_fate(c.old)} -> {_fate(c.new)}") for c in diff.survives
+        )
     if diff.inputs:
         yield heading("Inputs that differ")
         yield from (bullet(f"{change.name}: {change.kind}") for change in diff.inputs)
@@ -43,11 +51,16 @@ def _periods(changes: tuple[PeriodChange, ...]) -> RenderableType:
     made = table(["period", "hours"], ["$/h"], ["replicas"])
     for c in changes:
         hours = " -> ".join(dict.fromkeys(_hours(h) for h in (c.old_hours, c.new_hours)))
-        costs = (c.cost_usd_per_h.old, c.cost_usd_per_h.new)
+        costs = (c.paid_usd_per_h.old, c.paid_usd_per_h.new)
         money = " -> ".join(NONE if cost is None else f"{cost:,.2f}" for cost in costs)
-        pools = ", ".join(f"{p.pool} {p.n_old} -> {p.n_new}" for p in c.pools)
-        made.add_row("", c.name, hours, money, pools or "the same, other shares")
+        moved = [p for p in c.pools if p.n_old != p.n_new]
+        pools = ", ".join(f"{p.pool} {p.n_old} -> {p.n_new}" for p in moved)
+        made.add_row("", c.name, hours, money, pools or "the same")
     return made
+
+
+def _fate(survives: bool | None) -> str:
+    return "not asked" if survives is None else ("survived" if survives else "not survived")
 
 
 def _hours(hours: tuple[float, float] | None) -> str:
@@ -101,9 +114,10 @@ def _figures(diff: PlanDiff) -> RenderableType:
         whole = diff.periods_usd
         step = NONE if whole.difference is None else signed_usd(whole.difference)
         made.add_row("", "cost of all periods", usd(whole.old), usd(whole.new), step)
+    month = () if diff.periods_usd else (("cost per month (730 h)", diff.cost_usd_per_month),)
     for name, money in (
         ("cost per hour", diff.cost_usd_per_h),
-        ("cost per month (730 h)", diff.cost_usd_per_month),
+        *month,
         ("per million output tokens", diff.usd_per_million_output_tokens),
     ):
         step = NONE if money.difference is None else signed_usd(money.difference)

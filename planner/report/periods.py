@@ -52,15 +52,17 @@ def _table(periods: PeriodsPlan) -> Iterator[RenderableType]:
     }
     limited = any(p.predicted.latency_ratio is not None for p in periods.each)
     numbers = ["to req/s", "GPUs", "$/h", "quality", *(["limits"] if limited else []), "changes"]
-    made = table(["hours", "period"], numbers, ["replicas"])
+    # Periods of a rates file are named after their hours: no need to say them twice.
+    named = any(p.name != f"{p.start_h:02g}-{p.end_h:02g}" for p in periods.each)
+    made = table(["hours", *(["period"] if named else [])], numbers, ["replicas"])
     for run in _runs(periods.each):
         first, last = run[0], run[-1]
-        name = first.name if first is last else f"{first.name} to {last.name}"
+        name = [first.name if first is last else f"{first.name} to {last.name}"]
         used = [p.predicted.latency_ratio for p in run if p.predicted.latency_ratio is not None]
         cells = [
             number(max(p.predicted.rate_rps for p in run)),
             f"{_n_gpus(first):g}",
-            f"{max(p.predicted.cost_usd_per_h for p in run):,.2f}",
+            f"{max(p.paid_usd_per_h for p in run):,.2f}",
             quality(min(p.predicted.quality for p in run)),
             *([percent(max(used, default=None), 0)] if limited else []),
             str(first.n_changes) if first.n_changes else "-",
@@ -68,7 +70,8 @@ def _table(periods: PeriodsPlan) -> Iterator[RenderableType]:
         replicas = " ".join(
             f"{d.replicas}{names[d.pool]}" for d in sorted(first.deployment, key=lambda d: d.pool)
         )
-        made.add_row("", f"{first.start_h:g}-{last.end_h:g}", name, *cells, replicas)
+        hours = f"{first.start_h:g}-{last.end_h:g}"
+        made.add_row("", hours, *(name if named else []), *cells, replicas)
     yield made
     for pool, short in names.items():
         yield indented(pool, f"   {short}")
@@ -76,6 +79,11 @@ def _table(periods: PeriodsPlan) -> Iterator[RenderableType]:
         "to req/s, $/h, limits: the most of these hours; quality: the least; changes: replicas "
         "started and stopped when they begin"
     )
+    if periods.reserved:
+        yield indented(
+            "$/h: with all reserved GPUs, used or not; below, the busiest period is priced by "
+            "itself, at the cheapest GPUs on offer"
+        )
 
 
 def _runs(each: Sequence[PeriodPlan]) -> Iterator[list[PeriodPlan]]:
@@ -101,7 +109,7 @@ def _money(periods: PeriodsPlan) -> Iterator[str]:
     yield f"{usd(periods.cost_usd_per_h)} per hour on average, {usd(per_month)} per month (730 h)"
     for kept in periods.reserved:
         yield f"reserved for all hours: {kept.n_gpus:g} {kept.gpu}, {usd(kept.usd_per_h)} per hour"
-    if periods.held_usd is not None:
+    if periods.held_usd is not None and any(p.n_changes for p in periods.each):
         saved = 1.0 - periods.total_usd / periods.held_usd if periods.held_usd else 0.0
         held = f"one deployment held for all hours costs {usd(periods.held_usd)}"
         yield f"{held}: changing saves {percent(saved)}"

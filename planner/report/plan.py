@@ -19,6 +19,7 @@ from planner.report.console import (
 from planner.report.figures import count, letters, ms, number, percent, quality, share, usd
 from planner.report.periods import period_sections
 from planner.report.placement import placement_section
+from planner.report.reasons import reasons_section
 from planner.spec.plan import (
     CascadeRoute,
     FrontPoint,
@@ -61,6 +62,7 @@ def _sections(plan: Plan, width: int) -> Iterator[RenderableType]:
     yield from _survives(plan.survives)
     yield from _front(plan.front)
     yield from _why(plan)
+    yield from reasons_section(plan)
     yield from _measure_first(plan.measure_first)
     yield from _provenance(plan)
 
@@ -167,8 +169,8 @@ def _quality_basis(basis: QualityBasis | None) -> Iterator[RenderableType]:
     bound = basis.per_prompt_bound
     if bound is not None:
         yield bullet(
-            f"by prompt the router expects {quality(bound.value)} of this deployment, and of none "
-            f"that costs no more above {quality(bound.best_possible)}"
+            f"by prompt the router expects {quality(bound.value)} of this deployment, and at most "
+            f"{quality(bound.best_possible)} of any that costs no more"
         )
 
 

@@ -142,7 +142,27 @@ def test_a_day_that_does_not_repeat_starts_and_ends_for_nothing() -> None:
         assert path.usd == pytest.approx(least_usd(made), rel=1e-9)
 
 
-@pytest.mark.parametrize("reserved", [False, True])
+def test_a_day_that_does_not_repeat_has_prices_that_prove_more_than_free_ones() -> None:
+    n_more = 0
+    for made in days(3.0, False, repeats=False):
+        prices = prices_of(made.schedule, made.known)
+        assert prices is not None
+        found = bound_usd(made, prices)
+        assert found <= least_usd(made) * (1 + 1e-9)
+        n_more += found > 1.001 * bound_usd(made, free_prices(made.schedule))
+    assert n_more >= 1
+
+
+def test_one_period_is_its_own_neighbour() -> None:
+    made = days(3.0, False)[0]
+    alone = replace(made.schedule, hours=HOURS[:1])
+    prices = prices_of(alone, made.known[:1])
+    assert prices is not None
+    assert not prices.replica_usd.any()
+    assert len(cheapest_path(alone, made.known[:1]).chosen) == 1
+
+
+@pytest.mark.parametrize("reserved", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("change_usd", CHANGES)
 def test_no_path_costs_less_than_the_bound_at_its_best_prices(
     change_usd: float, reserved: bool
@@ -166,7 +186,7 @@ def test_no_path_costs_less_than_the_bound_at_any_prices() -> None:
     made = days(3.0, True)[0]
     least, random = least_usd(made), np.random.default_rng(5)
     free = free_prices(made.schedule)
-    for _ in range(6):
+    for _ in range(3):
         u = random.uniform(-3.0, 3.0, (3, 2))
         reserved = {gpu: usd * random.uniform(0.0, 2.0) for gpu, usd in free.reserved_usd.items()}
         found = bound_usd(made, Prices(u - np.roll(u, -1, axis=0), reserved))

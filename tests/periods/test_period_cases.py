@@ -65,11 +65,20 @@ def test_hours_of_a_file_are_periods(tmp_path: Path) -> None:
         ("hour,rate_rps,class\n0,5,other\n", "other"),
         ("hour,rate_rps\n0,0\n", "rate_rps"),
         ("hour,rate_rps\n", "rates.csv"),
+        ("hour,rate_rps\n" + "".join(f"{h},5\n" for h in range(8785)), "at most 8784 hours"),
     ],
 )
 def test_a_file_with_holes_is_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         read_inputs(rates_file(tmp_path, text), PROFILES)
+
+
+def test_rates_of_classes_need_declared_ones(tmp_path: Path) -> None:
+    asked = small(periods={"file": "rates.csv"}, router={"classes": "inferred"})
+    write_question(tmp_path, asked)
+    (tmp_path / "rates.csv").write_text("hour,rate_rps,class\n0,5,easy\n0,2,hard\n")
+    with pytest.raises(InputError, match="rates of classes need declared classes"):
+        read_inputs(tmp_path, PROFILES)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_equal_rates_have_one_deployment_whatever_a_change_costs(tmp_path: Path)
     assert free.bill == dear.bill
 
 
+@pytest.mark.slow
 def test_dear_changes_hold_what_serves_every_period(tmp_path: Path) -> None:
     found = of(tmp_path, *FACTORS, change_usd=1000.0)
     assert len({tuple(s.replicas) for s in found.settled}) == 1

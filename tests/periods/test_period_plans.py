@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import period_questions
 import pytest
 from period_questions import day_of
 from questions import inputs_of, small
@@ -14,6 +15,7 @@ from planner.errors import Infeasible, InputError
 from planner.files.plans import plan_hash, plan_text, routes_of
 from planner.gate.check import check
 from planner.gate.diff import diff
+from planner.periods import search
 from planner.periods.single import single_period
 from planner.plan import make_plan
 from planner.report.console import make_console
@@ -22,7 +24,7 @@ from planner.report.diff import render_diff
 from planner.report.periods import gpu_plot
 from planner.report.plan import render_plan
 from planner.spec.inputs import Inputs
-from planner.spec.plan import PeriodsPlan, Plan
+from planner.spec.plan import PeriodsPlan, Plan, ReservedGpus
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +137,13 @@ def test_another_deployment_of_a_period_is_found(day: Inputs, plan: Plan) -> Non
         ({"changes_usd": 0.0}, "changes_usd"),
         ({"cost_usd_per_h": 1.0}, "cost_usd_per_h"),
         ({"busiest": "night"}, "busiest"),
+        ({"held_usd": 1.0}, "held_usd"),
+        ({"repeats": False}, "repeats"),
+        ({"usd_per_replica_change": 5.0}, "usd_per_replica_change"),
+        ({"n_hours": 12.0}, "n_hours"),
     ],
 )
-def test_wrong_money_is_found(
+def test_wrong_money_and_other_questions_are_found(
     day: Inputs, plan: Plan, update: dict[str, object], where: str
 ) -> None:
     assert ("periods", f"plan.json:periods.{where}") in codes(day, changed(plan, **update))
@@ -147,15 +153,57 @@ def test_a_bound_that_lies_is_found(day: Inputs, plan: Plan, periods: PeriodsPla
     assert periods.bound is not None
     bound = periods.bound.model_copy(update={"best_possible": periods.bound.value * 1.1})
     assert ("periods", "plan.json:periods.bound") in codes(day, changed(plan, bound=bound))
+    other = periods.bound.model_copy(update={"objective": "quality"})
+    where = "plan.json:periods.bound.objective"
+    assert ("periods", where) in codes(day, changed(plan, bound=other))
 
 
 def test_missed_limits_and_wrong_changes_are_found(day: Inputs, plan: Plan) -> None:
-    wrong = with_first(plan, n_changes=7, missed=("p95 e2e of easy",))
+    wrong = with_first(plan, n_changes=7, paid_usd_per_h=1.0, missed=("p95 e2e of easy",))
     found = codes(day, wrong)
+    assert ("periods", "plan.json:periods[night].paid_usd_per_h") in found
     assert ("periods", "plan.json:periods[night].n_changes") in found
     assert ("simulated", "plan.json:periods[night].missed") in found
     assert wrong.contradicted
     assert not plan.contradicted
+
+
+def test_what_is_wrong_names_its_period_and_is_said_once(
+    day: Inputs, plan: Plan, periods: PeriodsPlan
+) -> None:
+    night, busy, evening = periods.each
+    small_one = {name: getattr(night, name) for name in ("deployment", "routing", "predicted")}
+    found = codes(day, changed(plan, each=(night, busy.model_copy(update=small_one), evening)))
+    assert ("limit", "p95 e2e of easy in period day") in found
+    missed = {"missed": ("p95 e2e of easy",)}
+    both = (night.model_copy(update=missed), busy, evening.model_copy(update=missed))
+    found = codes(day, changed(plan, each=both))
+    assert found == {("simulated", "plan.json:periods[night].missed and 1 more")}
+
+
+@pytest.mark.slow
+def test_money_adds_up_where_gpus_are_reserved(tmp_path: Path) -> None:
+    supply = [
+        {"gpu": "h100-sxm-80g", "count": 8, "usd_per_h": 3.0},
+        {"gpu": "h100-sxm-80g", "count": 3, "usd_per_h": 1.6, "kind": "reserved"},
+        {"gpu": "h100-sxm-80g", "count": 2, "usd_per_h": 1.2, "kind": "spot"},
+    ]
+    asked = period_questions.periods(0.15, 1.0, 0.45, usd_per_replica_change=1.0)
+    inputs = inputs_of(tmp_path, small(periods=asked, supply=supply, stock=None))
+    plan = make_plan(inputs, "quick")
+    made = plan.periods
+    assert made is not None
+    assert made.reserved_usd > 0
+    assert made.reserved_usd == pytest.approx(24 * made.reserved[0].usd_per_h)
+    by_hand = sum(p.paid_usd_per_h * p.n_hours for p in made.each)
+    assert made.total_usd == pytest.approx(by_hand + made.changes_usd, abs=0.01)
+    assert check(inputs, plan, routes_of(plan)) == ()
+    stream = io.StringIO()
+    render_plan(plan, make_console(stream, 80))
+    assert "with all reserved GPUs, used or not" in stream.getvalue()
+    twice = made.model_copy(update={"reserved": made.reserved * 2})
+    found = codes(inputs, plan.model_copy(update={"periods": twice}))
+    assert ("duplicate", "plan.json:periods.reserved") in found
 
 
 @pytest.mark.slow
@@ -169,6 +217,28 @@ def test_a_budget_is_held_against_the_mean(day: Inputs, plan: Plan, tmp_path: Pa
         if is_over:
             with pytest.raises(Infeasible, match="over all periods the budget"):
                 make_plan(inputs, "quick")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_leaves_the_best_path_so_far(day: Inputs) -> None:
+    plan = make_plan(day, "quick", on_trial=interrupted)
+    assert not plan.complete
+    assert plan.periods is not None
+    assert plan.periods.bound is None
+    found = check(day, plan, routes_of(plan))
+    assert [(f.severity, f.code) for f in found] == [("warning", "incomplete")]
+
+
+def test_a_search_interrupted_before_it_found_anything_has_no_plan(
+    day: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "best_of_period", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_plan(day, "quick")
 
 
 @pytest.mark.slow
@@ -194,6 +264,11 @@ def test_the_runtime_and_the_diff_see_every_period(plan: Plan) -> None:
     found = diff(plan, other)
     assert not found.empty
     assert [(p.name, p.pools[0].n_new) for p in found.periods] == [("night", 9)]
+    kept = (ReservedGpus(gpu="h100-sxm-80g", n_gpus=2, usd_per_h=3.2),)
+    assert [(c.name, c.new) for c in diff(plan, changed(plan, reserved=kept)).reserved] == [
+        ("h100-sxm-80g", 2)
+    ]
+    assert not diff(plan, changed(plan, reserved=kept)).empty
     assert diff_data(found)["periods_usd"]
     stream = io.StringIO()
     render_diff(found, make_console(stream, 80))
@@ -208,3 +283,6 @@ def test_one_period_can_be_looked_at_alone(day: Inputs, plan: Plan) -> None:
     assert single_period(day, plan)[1].predicted == plan.predicted
     with pytest.raises(InputError, match="is no period"):
         single_period(day, plan, "noon")
+    none = replace(day, files=replace(day.files, question=inputs.question))
+    with pytest.raises(InputError, match="the question has no periods"):
+        single_period(none, plan, "night")
