@@ -91,6 +91,13 @@ class Confirmed:
         in_scenarios = (each.simulated_latency_ratio or 0.0 for each in self.survives)
         return max(self.simulated.latency_ratio or 0.0, *in_scenarios, 0.0)
 
+    @property
+    def warning(self) -> str | None:
+        """Returns why nobody should rely on the plan; None where it holds."""
+        if self.holds:
+            return None
+        return f"in simulation {_contradiction(self, 'is')}: do not rely on this plan"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -220,8 +227,8 @@ def _sentences(first: Confirmed, best: Confirmed, n_tried: int) -> Iterator[str]
             f"{_contradiction(first, 'was')}; searched again {n_tried - 1} times with "
             f"these pools as slow as simulated: {pools}"
         )
-    if not best.holds:
-        yield f"in simulation {_contradiction(best, 'is')}: do not rely on this plan"
+    if best.warning is not None:
+        yield best.warning
 
 
 def _contradiction(tried: Confirmed, verb: str) -> str:

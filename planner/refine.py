@@ -77,8 +77,9 @@ LEAST_GAIN_RATIO = 1e-3
 
 SPREAD = 0.15
 """Deviation of theta: a pool plays about so much slower or faster than its table says."""
-TABLE_ERROR = 0.1
-"""Deviation of log2 s from the prior's with the right theta."""
+ERRORS = np.array([np.inf, np.inf, np.inf, 0.1])
+"""Deviations of a play from the prior's with the right theta. Only log2 s can teach theta: cost and
+gain do not depend on it, and the ratio itself is the same finding once more."""
 SLOWED = 0.05
 """Difference of theta for J."""
 NORMAL_95 = 1.96
@@ -170,19 +171,23 @@ def refine(
     if not n_plays or not asks or not confirmed.explored.complete or confirmed.simulated is None:
         return Refined(confirmed, {})
     theatre = Theatre(stage, confirmed, workers, kept)
-    looked = theatre.look(max(trying.n_looks, n_plays))
-    trials = _search(theatre, looked, n_plays, stage.seed, longer, on_trial)
+    try:
+        looked = theatre.look(max(trying.n_looks, n_plays))
+        problem = theatre.problem(looked)
+    except KeyboardInterrupt:  # nothing was played yet: the choice stays
+        cut = replace(confirmed.explored, complete=False)
+        return Refined(replace(confirmed, explored=cut), {})
+    trials = _search(problem, looked, n_plays, stage.seed, longer, on_trial)
     explored = _extended(confirmed, theatre.memo, _name(longer), trials.complete)
-    better = _better(confirmed.objectives, theatre, kept)
     confirmed = replace(confirmed, explored=explored)
+    better = _better(confirmed.objectives, theatre, kept)
     if better is not None:
-        why = (*confirmed.why, _sentence(confirmed, better, len(trials.points)))
-        confirmed = replace(confirmed, chosen=better.settled, simulated=better.simulated, why=why)
+        confirmed = _replaced(confirmed, better, len(trials.points))
     return Refined(confirmed, theatre.plays)
 
 
 def _search(
-    theatre: Theatre,
+    problem: Problem,
     looked: Sequence[Key],
     n_plays: int,
     seed: int,
@@ -191,7 +196,6 @@ def _search(
 ) -> Trials:
     """Returns what was played: chosen by expected gain, or in the given order without torch."""
     points = np.array(looked, dtype=np.int64)
-    problem = theatre.problem(looked)
     if longer or _has_botorch():
         return mobo.search(
             problem, n_plays, seed, points[:N_START], on_trial,
@@ -299,6 +303,7 @@ class Theatre:
                     continue
                 self.plays[key] = Play(here, next(played))
             yield self._outcome(self.plays[key])
+        next(played, None)  # up to its end: what is left half way, the workers break off
 
     def _settled(self, key: Key) -> Settled | None:
         """Returns a point settled as a choice is, None where its own tables do not accept it."""
@@ -359,11 +364,10 @@ def _prior(objectives: Objectives, looked: Sequence[Evaluation]) -> Prior:
     def expect(points: IntArray, theta: FloatArray) -> Expected:
         rows = [row_of[tuple(z)] for z in points.tolist()]
         margins = fitted[rows] + slopes[rows] @ theta
-        ratio = np.minimum(2.0**margins, WORST_RATIO)
+        ratio = 2.0 ** np.minimum(margins, np.log2(WORST_RATIO))
         return Expected(np.column_stack([known[rows], ratio]), margins)
 
-    errors = np.array([1.0, 1.0, TABLE_ERROR, TABLE_ERROR])
-    return Prior(expect, np.full(used.size, SPREAD), errors)
+    return Prior(expect, np.full(used.size, SPREAD), ERRORS)
 
 
 def _log_ratio(objectives: Objectives, e: Evaluation, slower: int | None) -> float:
@@ -378,8 +382,9 @@ def _log_ratio(objectives: Objectives, e: Evaluation, slower: int | None) -> flo
         truth.limit_value(workload, tables, loads, shares, scoped) / scoped.limit.at_most_ms
         for scoped in workload.limits
     ]
-    worst = max((r for r in ratios if np.isfinite(r)), default=WORST_RATIO)
-    return float(np.log2(np.clip(worst, LEAST_RATIO, WORST_RATIO)))
+    # NaN: nothing that the limit covers is served; inf: later than the tables go.
+    finite = np.nan_to_num(ratios, nan=0.0, posinf=WORST_RATIO)
+    return float(np.log2(np.clip(finite.max(), LEAST_RATIO, WORST_RATIO)))
 
 
 def _better(objectives: Objectives, theatre: Theatre, kept: IntArray | None) -> Play | None:
@@ -416,16 +421,17 @@ def _clearly(objectives: Objectives, best: Play, chosen: Play, kept: IntArray | 
     return ahead > LEAST_GAIN
 
 
-def _sentence(before: Confirmed, better: Play, n_plays: int) -> str:
-    """Returns why the choice was given up."""
+def _replaced(before: Confirmed, better: Play, n_plays: int) -> Confirmed:
+    """Returns what becomes the plan instead of a choice, and why that was given up."""
     was, now = before.chosen, better.settled
-    missed = before.simulated is not None and before.simulated.missed
-    reason = "misses a limit in simulation" if missed else "does worse in simulation"
-    return (
+    reason = "does worse in simulation" if before.holds else "misses a limit in simulation"
+    sentence = (
         f"of {n_plays} plans near the front that were simulated, one of {now.cost_usd_per_h:.2f} "
         f"$/h and quality {now.score.quality:.4f} is better than the first choice of "
         f"{was.cost_usd_per_h:.2f} $/h, which {reason}"
     )
+    why = tuple(each for each in before.why if each != before.warning)
+    return replace(before, chosen=now, simulated=better.simulated, why=(*why, sentence))
 
 
 def _extended(confirmed: Confirmed, memo: Memo, last: str, complete: bool) -> Explored:

@@ -111,8 +111,7 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_is_planned_by_bayesian_optimisation_with_split_shares(tmp_path: Path) -> None:
-    pytest.importorskip("botorch")
+def test_the_demo_is_planned_from_its_exact_front_with_split_shares(tmp_path: Path) -> None:
     texts = []
     for hash_seed in ("1", "2"):
         folder = tmp_path / hash_seed / "plans" / "demo"
@@ -124,7 +123,7 @@ def test_the_demo_is_planned_by_bayesian_optimisation_with_split_shares(tmp_path
         texts.append(plan_bytes(folder))
     assert texts[0] == texts[1]
     plan = json.loads(texts[0][0])
-    assert "Bayesian optimisation" in plan["provenance"]["method"]
+    assert plan["provenance"]["method"] == "exact front, then local search"
     assert len({entry["model_name"] for entry in plan["deployment"]}) >= 2
     assert any(0.001 < route["share"] < 0.999 for route in plan["routing"])
     rb("check", str(folder), "--profiles", str(PROFILES))

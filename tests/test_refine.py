@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,11 +17,16 @@ from planner.case import make_case
 from planner.choose import choose, settled_front
 from planner.confirm import CARE, Confirmed, Stage, confirm, make_stage, simulated_ratios
 from planner.explore import Effort, explore
-from planner.objectives import make_objectives
+from planner.objectives import WORST_RATIO, make_objectives
 from planner.parallel.local import LocalWorkers
+from planner.parallel.workers import open_workers
 from planner.refine import TRYING, Key, Refined, refine
+from planner.search.calibration import calibrated
+from planner.search.problem import Trials
+from planner.settle import Settled
 from planner.simulate.rehearse import Rehearsal
 from planner.spec.plan import Plan, Simulated
+from planner.spec.table import PoolTable
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,24 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 @pytest.fixture(autouse=True, scope="module")
 def few_in_order() -> Iterator[None]:
-    """Plays little, in the order of the question's choice, as without the `plan` extra."""
+    """Plays little, in the order of the question's choice, as without the `plan` extra.
+
+    What is settled is remembered from test to test: the tables are the same in all of them.
+    """
+    settle = refining.Theatre._settled
+    memory: dict[tuple[int, Key], Settled | None] = {}
+
+    def remembered(theatre: refining.Theatre, key: Key) -> Settled | None:
+        at = id(theatre._objectives), key
+        if at not in memory:
+            memory[at] = settle(theatre, key)
+        return memory[at]
+
     with pytest.MonkeyPatch.context() as patch:
-        few = replace(TRYING["standard"], n_plays=5, n_looks=6)
+        patch.setattr(refining.Theatre, "_settled", remembered)
+        few = replace(TRYING["standard"], n_plays=4, n_looks=4)
         patch.setitem(TRYING, "standard", few)
-        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        patch.setattr(refining, "_has_botorch", lambda: False)
         yield
 
 
@@ -124,24 +141,61 @@ def test_an_interrupted_search_is_not_followed_by_another(known: Setting) -> Non
     assert known.refined("thorough", confirmed=cut).plays == {}
 
 
+class Counting:
+    """Workers that write down how much they are given at once, and whether they come to its end."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+        self.ended: list[int] = []
+
+    def run(self, function: Any, arguments: Sequence[Any]) -> Iterator[Any]:
+        self.given.append(len(arguments))
+        yield from map(function, arguments)
+        self.ended.append(len(arguments))
+
+
 @pytest.fixture(scope="module")
-def held(known: Setting) -> Refined:
+def counting() -> Counting:
+    return Counting()
+
+
+@pytest.fixture(scope="module")
+def held(known: Setting, counting: Counting) -> Refined:
     """What is played where everything holds."""
-    return told(known, 0.9).refined()
+    return told(known, 0.9).refined(workers=counting)
 
 
 def test_what_is_played_is_accepted_by_the_tables(known: Setting, held: Refined) -> None:
-    assert len(held.plays) == 5
+    assert len(held.plays) == 4
     assert chosen_key(known) in held.plays
     assert all(play.settled.acceptable for play in held.plays.values())
 
 
+def test_workers_are_not_left_half_way_where_they_would_be_ended(
+    held: Refined, counting: Counting
+) -> None:
+    assert held.plays
+    assert counting.ended == counting.given == [3]  # the choice was played before
+
+
 @pytest.mark.slow
-def test_the_simulator_itself_is_the_same_in_other_processes(known: Setting) -> None:
-    alone = known.refined()
-    with LocalWorkers(2) as workers:
-        together = known.refined(workers=workers)
+@pytest.mark.parametrize("by_gain", [False, True])
+def test_the_simulator_itself_is_the_same_in_other_processes(
+    known: Setting, by_gain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_gain:
+        pytest.importorskip("botorch")
+    monkeypatch.setattr(refining, "_has_botorch", lambda: by_gain)
+    monkeypatch.setitem(TRYING, "standard", replace(TRYING["standard"], n_plays=6, n_looks=16))
+    done = []
+    for n_processes in (1, 2):
+        with open_workers(n_processes) as workers:
+            done.append(known.refined(workers=workers))
+    alone, together = done
+    assert len(alone.plays) == 6
     assert list(alone.plays) == list(together.plays)
+    assert alone.confirmed.chosen.replicas.tolist() == together.confirmed.chosen.replicas.tolist()
+    assert alone.confirmed.why == together.confirmed.why
     assert [p.simulated for p in alone.plays.values()] == [
         p.simulated for p in together.plays.values()
     ]
@@ -168,12 +222,18 @@ def test_a_choice_that_holds_and_is_best_stays(known: Setting, held: Refined) ->
 def test_a_choice_that_misses_gives_way_to_the_cheapest_that_holds(known: Setting) -> None:
     own = tuple(n for n in known.confirmed.chosen.replicas.tolist() if n)
     setting = told(known, 1.2, ratio_of={own: 1.2})
-    done = setting.refined()
+    warning = setting.confirmed.warning
+    assert warning is not None
+    assert "do not rely" in warning
+    warned = replace(setting.confirmed, why=("searched again", warning))
+    done = setting.refined(confirmed=warned)
     now = done.confirmed
     assert now.simulated is not None
     assert now.simulated.missed == ()
     holding = [p.settled.cost_usd_per_h for p in done.plays.values() if p.holds]
     assert now.chosen.cost_usd_per_h == min(holding)
+    assert now.why[0] == "searched again"
+    assert now.why[1:] == now.why[-1:]  # the warning was of another plan
     assert now.why[-1].endswith("which misses a limit in simulation")
 
 
@@ -182,8 +242,11 @@ def test_where_nothing_holds_the_choice_stays(known: Setting) -> None:
         def get(self, key: Any, default: Any = None) -> float:
             return 1.3
 
-    done = told(known, 1.2, ratio_of=Always()).refined()
+    setting = told(known, 1.2, ratio_of=Always())
+    warned = replace(setting.confirmed, why=(setting.confirmed.warning or "",))
+    done = setting.refined(confirmed=warned)
     assert done.confirmed.chosen is known.confirmed.chosen
+    assert done.confirmed.why == warned.why
 
 
 @pytest.mark.slow
@@ -201,26 +264,31 @@ def test_the_fastest_is_the_one_that_plays_fastest(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_was_played(known: Setting) -> None:
-    own = tuple(n for n in known.confirmed.chosen.replicas.tolist() if n)
-    setting = told(known, 1.2, ratio_of={own: 1.2}, stop_at=3)
+    setting = told(known, 1.2, stop_at=2)
     done = setting.refined()
+    assert len(done.plays) == 3
     assert not done.confirmed.explored.complete
     assert done.confirmed.simulated is not None
     assert done.confirmed.simulated.missed == ()
 
 
+def test_ctrl_c_before_the_first_play_keeps_the_choice(
+    known: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for stage in ("look", "problem"):
+        with monkeypatch.context() as patch:
+            patch.setattr(refining.Theatre, "look", lambda *_: [])
+            patch.setattr(refining.Theatre, stage, interrupted)
+            done = known.refined()
+        assert done.confirmed.chosen is known.confirmed.chosen
+        assert not done.confirmed.explored.complete
+        assert done.plays == {}
+
+
 # ---- How it is searched --------------------------------------------------------------------------
-
-
-class Counting:
-    """Workers that write down how much they are given at once."""
-
-    def __init__(self) -> None:
-        self.given: list[int] = []
-
-    def run(self, function: Any, arguments: Sequence[Any]) -> Iterator[Any]:
-        self.given.append(len(arguments))
-        yield from map(function, arguments)
 
 
 @pytest.mark.slow
@@ -228,14 +296,14 @@ def test_bayesian_optimisation_plays_several_at_once(
     known: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("botorch")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(refining, "_has_botorch", lambda: True)
     counting = Counting()
     seen: list[tuple[int, int]] = []
     setting = told(known, 0.9)
     done = setting.refined(workers=counting, on_trial=lambda n, total, _: seen.append((n, total)))
     assert max(counting.given) > 1
-    assert seen[0] == (1, 5)
-    assert len(done.plays) == len(seen) <= 5
+    assert seen[0] == (1, 4)
+    assert len(done.plays) == len(seen) <= 4
     again = told(known, 0.9).refined()
     assert list(again.plays) == list(done.plays)
 
@@ -250,3 +318,57 @@ def test_what_the_tables_expect_moves_with_slower_pools(known: Setting) -> None:
     assert still.margins == pytest.approx([np.log2(e.latency) for e in able], abs=1e-6)
     # All pools 5 % slower: every latency at least as much slower, more where queues grow.
     assert (slower.margins - still.margins >= 0.9 * 0.05 / np.log(2.0)).all()
+
+
+def test_one_play_teaches_slowness_as_bayes_says(known: Setting) -> None:
+    objectives = known.confirmed.objectives
+    able = [e for e in known.confirmed.explored.front if e.level == 0][:1]
+    prior = refining._prior(objectives, able)
+    points = np.array([(*able[0].replicas.tolist(), 0)])
+    still = prior.expect(points, np.zeros(prior.spreads.size))
+    slopes = np.array(
+        [prior.expect(points, unit).margins[0] for unit in np.eye(prior.spreads.size)]
+    )
+    slopes -= still.margins[0]
+    found = still.margins + 0.1
+    variance = 0.03**2
+    outcome = Trials(
+        points,
+        np.array([[*still.values[0, :2], 2.0 ** found[0]]]),
+        np.zeros(1),
+        True,
+        found,
+        np.array([[0.0, 0.0, 0.0, variance]]),
+    )
+    weight = np.diag(prior.spreads**2) @ slopes
+    expected = weight * 0.1 / (slopes @ weight + prior.errors[-1] ** 2 + variance)
+    assert calibrated(prior, outcome) == pytest.approx(expected, rel=1e-2)
+
+
+def test_a_latency_beyond_the_tables_is_not_overlooked(known: Setting) -> None:
+    objectives = known.confirmed.objectives
+    e = known.confirmed.explored.front[0]
+
+    def endless(table: PoolTable) -> PoolTable:
+        survival = {metric: values.copy() for metric, values in table.survival.items()}
+        for values in survival.values():
+            values[0] = 1.0  # of the first class alone
+        return replace(table, survival=survival)
+
+    slow = replace(objectives, tables=tuple(endless(table) for table in objectives.tables))
+    assert refining._log_ratio(objectives, e, None) < 0.0
+    assert refining._log_ratio(slow, e, None) == np.log2(WORST_RATIO)
+
+
+def test_the_noise_of_a_play_comes_from_its_interval(known: Setting, held: Refined) -> None:
+    theatre = refining.Theatre(known.stage, known.confirmed, LocalWorkers(1), None)
+    play = held.plays[chosen_key(known)]
+    said = missing(play.simulated, 0.9)  # intervals of 0.1 % of it to either side
+    outcome = theatre._outcome(replace(play, simulated=said))
+    assert outcome.variances is not None
+    deviation = 0.0009 / 1.959964
+    drawn = np.log2(np.random.default_rng(0).normal(0.9, deviation, 20_000))
+    assert outcome.variances[:2].tolist() == [0.0, 0.0]
+    assert outcome.variances[2] == pytest.approx(deviation**2, rel=1e-3)
+    assert outcome.variances[3] == pytest.approx(drawn.var(), rel=0.05)
+    assert outcome.margin == pytest.approx(np.log2(0.9))

@@ -147,11 +147,13 @@ class _Optimiser:
     def _initial(self, log: trial_log.TrialLog, n_points: int) -> IntMatrix:
         """Sparse points within the reference, far from one another in their features."""
         pool = self._sparse(_N_POOL, log) if self._among is None else log.unseen(self._among)
+        if not len(pool):
+            return pool
         view = Lens(self._problem, None, self._theta).view(pool)
         useful = np.flatnonzero(~np.any(view.gains <= 0.0, axis=1))
         if len(useful) >= n_points:
             pool, view = pool[useful], view.take(useful)
-        return pool[_far_apart(view.features, n_points)] if len(pool) else pool
+        return pool[_far_apart(view.features, n_points)]
 
     def _shortlist(self, screen: _Screen, front: IntMatrix, log: trial_log.TrialLog) -> IntMatrix:
         """The most promising candidates, one for all that look the same, (n, d)."""

@@ -158,7 +158,8 @@ class Prior:
     `expect` maps points (n, d) and parameters theta (k,) to what is expected of them.
     `spreads` (k,): theta has this deviation around 0 before anything was evaluated; (0,) for
     a prior that cannot learn.
-    `errors` (m + 1,): how far values and margin may be off with the right theta, as deviations.
+    `errors` (m + 1,): how far values and margin may be off with the right theta, as deviations;
+    inf for a figure that theta must not be learned from.
     """
 
     expect: Callable[[IntMatrix, FloatVector], Expected]

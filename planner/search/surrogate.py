@@ -157,13 +157,13 @@ class Surrogate:
         The hyper-parameters of `last` are where the fit starts; with `refit` False, where it
         stays. Gains are learned from acceptable trials only, once there are enough of them:
         one that misses lies in another regime, and would mislead about the rest. Misses are
-        learned where they tell anything.
+        learned where they, or what a prior expects of them, tell anything.
         """
         n_features, n_gains = seen.features.shape[1], seen.gains.shape[1]
         enough = found.acceptable.sum() >= _ENOUGH_ACCEPTED
         use = found.acceptable if enough else np.ones_like(found.acceptable)
         rows = {int(j): use for j in np.flatnonzero(np.isnan(seen.gains).any(axis=0))}
-        if np.ptp(found.misses) > 0.0:
+        if np.ptp(found.misses) > 0.0 or seen.misses.any():
             rows[n_gains] = np.ones_like(use)
         beyond = np.column_stack([found.gains - seen.hoped, found.misses - seen.misses])
         kept = {} if last is None else last._processes

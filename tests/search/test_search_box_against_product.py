@@ -41,7 +41,7 @@ def listed(box):
     ]
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(derandomize=True, max_examples=120, deadline=None)
 @given(boxes())
 def test_points_and_count_equal_the_filtered_product(box):
     truth = listed(box)
@@ -49,7 +49,7 @@ def test_points_and_count_equal_the_filtered_product(box):
     assert box.count(at_most=1000) == len(truth)
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(derandomize=True, max_examples=80, deadline=None)
 @given(boxes())
 def test_admits_exactly_the_points_of_the_box(box):
     truth = {tuple(z) for z in listed(box)}

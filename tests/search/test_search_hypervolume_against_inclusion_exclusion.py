@@ -34,7 +34,7 @@ def inclusion_exclusion(values, reference):
     return total
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=150, deadline=None)
 @given(sets)
 def test_equals_inclusion_exclusion(values):
     reference = np.full(values.shape[1], REFERENCE)
@@ -72,7 +72,7 @@ def test_points_beyond_the_reference_and_empty_sets_add_nothing():
     assert hypervolume(np.array([[0.0, 1.0], [2.0, -5.0]]), reference) == 0.0
 
 
-@settings(derandomize=True, max_examples=150, deadline=None)
+@settings(derandomize=True, max_examples=80, deadline=None)
 @given(sets)
 def test_running_total_equals_the_volume_of_all(values):
     reference = np.full(values.shape[1], REFERENCE)
@@ -85,7 +85,7 @@ def test_running_total_equals_the_volume_of_all(values):
         assert running.total == pytest.approx(hypervolume(values[: i + 1], reference), abs=1e-9)
 
 
-@settings(derandomize=True, max_examples=150, deadline=None)
+@settings(derandomize=True, max_examples=80, deadline=None)
 @given(sets)
 def test_contribution_is_what_is_lost_without_a_point(values):
     reference = np.full(values.shape[1], REFERENCE)

@@ -20,7 +20,7 @@ def dominates(a, b):
     return bool(np.all(a <= b) and np.any(a < b))
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=120, deadline=None)
 @given(matrices)
 def test_non_dominated_equals_all_pairs(values):
     truth = [not any(dominates(other, value) for other in values) for value in values]
