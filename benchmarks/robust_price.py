@@ -1,10 +1,10 @@
-"""The price of robustness on the demo: what it costs to survive, and that it is survived.
+"""The price of robustness: what it costs to survive, and that it is survived in simulation.
 
-The demo question as it is, and with more and more to survive. For each: the cheapest plan, its
-money against the plain one's, what is proved, and the worst that simulation found in any scenario.
-The plain plan is held against the same failures: what it does without.
+One of the repository's questions as it is, and with more and more to survive. For each: the
+cheapest plan, its money against the plain one's, what is proved, and the worst that simulation
+found in any scenario. The plain plan is held against the same failures: what it does without.
 
-    python benchmarks/robust_price.py [--effort quick]
+    python benchmarks/robust_price.py [--plan a100] [--effort quick] [--only nothing n-1]
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import numpy as np
 
 from planner.case import make_case
 from planner.confirm import make_stage
-from planner.drills import drilled
+from planner.errors import Infeasible
+from planner.explore import Effort
 from planner.files.inputs import read_inputs
-from planner.gate.outcome import rescore
+from planner.gate.resources import replicas_of
 from planner.objectives import make_objectives
 from planner.plan import make_plan
-from planner.robust import survivals
+from planner.settle import settle, with_survivals
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Survived
 from planner.spec.question import Robust
@@ -38,18 +39,27 @@ ASKED: dict[str, dict[str, object] | None] = {
 }
 
 
+HEADS = (("$/h", 8), ("ratio", 7), ("quality", 9), ("bound", 8), ("CPU s", 7))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--effort", default="quick", choices=("quick", "standard", "thorough"))
-    parser.add_argument("--only", nargs="*", default=list(ASKED))
+    parser.add_argument("--plan", default="a100", choices=("a100", "demo"))
+    parser.add_argument("--only", nargs="*", default=list(ASKED), choices=list(ASKED))
     arguments = parser.parse_args()
-    inputs = read_inputs(ROOT / "plans" / "demo", ROOT / "profiles")
-    print(f"{'to survive':<19}{'$/h':>8}{'ratio':>7}{'quality':>9}{'bound':>8}{'CPU s':>7}  worst")
+    inputs = read_inputs(ROOT / "plans" / arguments.plan, ROOT / "profiles")
+    heads = "".join(f"{h:>{n}}" for h, n in HEADS)
+    print(f"{'to survive':<19}{heads}  worst", flush=True)
     plain: Plan | None = None
     for name in arguments.only:
         asked = with_robust(inputs, ASKED[name])
         before = time.process_time()
-        plan = make_plan(asked, arguments.effort)
+        try:
+            plan = make_plan(asked, arguments.effort)
+        except Infeasible as error:
+            print(f"{name:<19}{str(error).splitlines()[0]}", flush=True)
+            continue
         seconds = time.process_time() - before
         plain = plain or plan
         cost = plan.predicted.cost_usd_per_h
@@ -57,9 +67,11 @@ def main() -> None:
         gap = "-" if plan.bound is None else f"{plan.bound.gap_ratio:.1%}"
         print(
             f"{name:<19}{cost:8.2f}{ratio:7.3f}{plan.predicted.quality:9.4f}{gap:>8}{seconds:7.0f}"
-            f"  {worst(plan.survives)}"
+            f"  {worst(plan.survives)}",
+            flush=True,
         )
-        print(f"{'':<19}{', '.join(f'{d.replicas} x {d.pool}' for d in plan.deployment)}")
+        pools = ", ".join(f"{d.replicas} x {d.pool}" for d in plan.deployment)
+        print(f"{'':<19}{pools}", flush=True)
     if plain is not None and "n-1" in arguments.only:
         found = drill(with_robust(inputs, ASKED["n-1"]), plain, arguments.effort)
         print(f"the first plan under n-1: {worst(found)}")
@@ -72,13 +84,14 @@ def with_robust(inputs: Inputs, robust: dict[str, object] | None) -> Inputs:
     return replace(inputs, files=replace(inputs.files, question=question))
 
 
-def drill(inputs: Inputs, plan: Plan, effort: str) -> tuple[Survived, ...]:
-    """Returns what becomes of a plan that was not asked to survive."""
-    case = make_case(inputs, learned=plan.learned)
-    again = rescore(case, plan)
-    found = survivals(case, again.workload, again.tables, again.replicas, again.shares)
-    stage = make_stage(inputs, make_objectives(case), effort, 0)  # type: ignore[arg-type]
-    return drilled(stage.scene, plan, lambda factor: stage._options(plan, factor), found)
+def drill(inputs: Inputs, plan: Plan, effort: Effort) -> tuple[Survived, ...]:
+    """Returns what becomes of the deployment of a plan that was not asked to survive."""
+    asked = make_objectives(make_case(inputs, learned=plan.learned))
+    question = asked.case.question.model_copy(update={"robust": None})
+    calm = replace(asked, case=replace(asked.case, question=question))
+    chosen = settle(calm, replicas_of(calm.case, plan))
+    stage = make_stage(inputs, asked, effort, 0)
+    return stage.survived(asked, with_survivals(asked.case, chosen))
 
 
 def worst(found: tuple[Survived, ...]) -> str:

@@ -25,7 +25,7 @@ from planner.simulate.rehearse import Options, rehearse
 from planner.simulate.scene import Scene
 from planner.spec.inputs import QuestionFiles
 from planner.spec.plan import Plan, Simulated, SimulatedFigure, Survived, Verdict
-from planner.spec.question import Bursty, Poisson, Trace
+from planner.spec.question import Bursty, Poisson, Question, Trace
 from planner.spec.scenario import Scenario
 
 FILL_RATIO = 0.2
@@ -73,17 +73,26 @@ def drilled(
 
 def played(scene: Scene, plan: Plan, options_at: OptionsAt, scenario: Scenario) -> Simulated | None:
     """Returns what a scenario did in simulation; None for one that cannot be played."""
-    files, question = scene.files, scene.files.question
-    by_class = np.unique(scenario.class_rate_ratio).size > 1
-    if scenario.latency_band or (by_class and isinstance(question.arrivals, Trace)):
+    files = scene.files
+    if not is_playable(files.question, scenario):
         return None
     rate_factor = float(scenario.class_rate_ratio[0])
-    if by_class:
+    if _is_by_class(scenario):
         files, rate_factor = _with_class_rates(files, scenario)
     options = replace(options_at(rate_factor), failures=_failures(scene, scenario))
     if options.failures and not scene.changes_rate:
         options = _filled(options)
     return rehearse(replace(scene, files=files), plan, routes_of(plan), options).simulated
+
+
+def is_playable(question: Question, scenario: Scenario) -> bool:
+    """Returns whether a scenario can be played: a trace has the classes that it has."""
+    fixed = _is_by_class(scenario) and isinstance(question.arrivals, Trace)
+    return not (scenario.latency_band or fixed)
+
+
+def _is_by_class(scenario: Scenario) -> bool:
+    return np.unique(scenario.class_rate_ratio).size > 1
 
 
 def _with_class_rates(files: QuestionFiles, scenario: Scenario) -> tuple[QuestionFiles, float]:

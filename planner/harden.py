@@ -58,7 +58,7 @@ def harden(case: Case, problem: RoutingProblem, method: Method, solve: Solve) ->
     Args:
         case: the question.
         problem: what is routed, when nothing happens.
-        method: fast, or exact: with the least stress that survives, and solved exactly there.
+        method: fast, or another: with the least stress that survives, and solved by it there.
         solve: the routing program.
     """
     what = scenarios(case, problem.replicas)
@@ -73,7 +73,7 @@ def harden(case: Case, problem: RoutingProblem, method: Method, solve: Solve) ->
         return min(best, plain).routing
     if best.survives:
         best, asked = search.least_stress(best, asked)
-    last = search.tried(None if plain < best else asked, "exact")
+    last = search.tried(None if plain < best else asked, method)
     return min(best, plain, last).routing
 
 
@@ -109,7 +109,7 @@ class _Search:
         problem = self.problem
         under = problem if asked is None else _under(problem, self.what, asked)
         routing = self.solve(under, method)
-        found = fate(self.case, problem, routing)
+        found = fates(self.case, problem, routing)
         lost = 0.0 if routing.feasible else float(routing.unserved @ problem.workload.weights)
         gains = {
             "quality": routing.quality,
@@ -154,7 +154,7 @@ class _Search:
         return best, asked
 
 
-def fate(case: Case, problem: RoutingProblem, routing: Routing) -> tuple[Survival, ...]:
+def fates(case: Case, problem: RoutingProblem, routing: Routing) -> tuple[Survival, ...]:
     """Returns what becomes of a routing in each scenario, by the tables of its problem."""
     workload, factor = problem.workload, routing.rate_factor
     if factor != 1.0:
@@ -196,12 +196,13 @@ def _table(
 ) -> PoolTable:
     """Returns the table of a pool under the worst of its stresses, each kind once."""
     worst: dict[tuple[float, bool], float] = {}
+    room_ratio = 1.0 - headroom_ratio
     for scenario, ratio in zip(what, load_ratio.tolist(), strict=True):
         kind = 1.0 / scenario.limits_ratio, scenario.latency_band
         worst[kind] = max(worst.get(kind, 1.0), ratio)
-    most = max(1.0, float(load_ratio.max()))
-    kept_free = (1.0 - headroom_ratio) * table.max_load
-    room = min(kept_free, table.max_load / most * (1.0 - MARGIN_RATIO))
+        left = (1.0 - scenario.headroom_ratio) * (1.0 - MARGIN_RATIO)
+        room_ratio = min(room_ratio, left / max(ratio, 1.0))
+    room = room_ratio * table.max_load
     return stressed(table, [Stress(n, *kind) for kind, n in worst.items()], room)
 
 

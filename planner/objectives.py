@@ -19,7 +19,8 @@ import numpy as np
 
 from planner.case import Case
 from planner.exact.solve import Setting
-from planner.harden import fate, harden
+from planner.harden import fates, harden
+from planner.robust import Survival
 from planner.routing import truth
 from planner.routing.problem import Method, Objective, Routing, RoutingProblem
 from planner.routing.solve import solve
@@ -106,9 +107,7 @@ class Objectives:
     def joint_at(self, level: int) -> Setting:
         """Returns the problem of choosing deployment and shares together at a latency level."""
         case = self.case
-        return Setting(
-            self.levels[level], self.tables, case.space, case.question.headroom_ratio
-        )
+        return Setting(self.levels[level], self.tables, case.space, case.question.headroom_ratio)
 
     def evaluate(
         self,
@@ -139,14 +138,14 @@ class Objectives:
             violation=missed
             + self._over_budget(cost)
             + float(len(self.case.space.unplaced(replicas)))
-            + self._peril(replicas, level, routing),
+            + sum(fate.miss for fate in self.fates(replicas, level, routing)),
         )
 
-    def _peril(self, replicas: IntArray, level: int, routing: Routing) -> float:
-        """Returns how far a routing misses what it is to survive; 0 = it survives everything."""
+    def fates(self, replicas: IntArray, level: int, routing: Routing) -> tuple[Survival, ...]:
+        """Returns what becomes of a routing in each scenario of the question."""
         if self.case.question.robust is None:
-            return 0.0
-        return sum(s.miss for s in fate(self.case, self.problem_at(replicas, level), routing))
+            return ()
+        return fates(self.case, self.problem_at(replicas, level), routing)
 
     def route(self, problem: RoutingProblem, method: Method) -> Routing:
         """Returns the best shares of a deployment within its budget that survive what is asked."""

@@ -21,7 +21,8 @@ In each scenario, by the tables
     shares    stay: the runtime meets them blind to load (§1). A lost replica's requests go to the
               rest of its pool, evenly. Those of a pool that is gone go to the first pool of their
               class's fallback order (routes.json) that is up and that the class may use
-    loads     load per replica <= what its table allows; the headroom is there to be used now
+    loads     load per replica <= what its table allows, less half of the headroom: the headroom is
+              there to be used now, but a pool at the brim answers as late as chance will have it
     limits    every latency limit holds, times limits_ratio while a failure lasts
     floors    every quality floor holds, over the traffic as it comes
     unserved  nothing: a request without a place is one that the plan does not survive
@@ -34,7 +35,6 @@ same scenarios (drills.py), and the integer program relaxes them (exact/robust.p
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -44,6 +44,7 @@ from planner.case import Case
 from planner.exact.robust import Threats
 from planner.routing import truth
 from planner.score import MET_TOLERANCE
+from planner.space import Packing
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.question import Robust
 from planner.spec.scenario import Scenario, calm
@@ -53,8 +54,14 @@ from planner.spec.workload import ScopedLimit, Workload
 
 SPARE_DIGITS = 6  # of a utilisation in plan.json, from which the fallback order is made
 
+HEADROOM_KEPT = 0.5
+"""Of the headroom, while a scenario lasts."""
+
 WORST_MISS = 4.0
 """Of one scenario: a load or latency beyond this many times what is allowed is as bad."""
+
+Fits = Callable[[tuple[int, ...]], bool]
+"""Returns whether so many replicas of each pool lie together; fewer of them always do."""
 
 Retabulate = Callable[[FloatArray], tuple[PoolTable, ...]]
 """Returns the pools' tables at class mixes (P, R); a row of zeros keeps what there is."""
@@ -100,7 +107,11 @@ def scenarios(case: Case, replicas: IntArray) -> tuple[Scenario, ...]:
     for lost in losses(case, replicas):
         scenario = calm(case.workload, _loss_label(case, replicas, lost))
         found.append(replace(scenario, lost=lost, limits_ratio=asked.limits_ratio))
-    return tuple(found)
+    return tuple(replace(scenario, headroom_ratio=_kept_free(case)) for scenario in found)
+
+
+def _kept_free(case: Case) -> float:
+    return HEADROOM_KEPT * case.question.headroom_ratio
 
 
 def _other_traffic(workload: Workload, asked: Robust) -> Iterator[Scenario]:
@@ -137,13 +148,13 @@ def _single_losses(case: Case, replicas: IntArray) -> Iterator[IntArray]:
 def on_one_node(case: Case) -> IntArray:
     """Returns how many replicas of each pool fit on one node, (P,); 0 for hosted ones.
 
-    One that spans nodes is lost with any of them, so it counts as one.
+    One that spans nodes is lost with any of them, so it counts as one. Replicas of one pool never
+    share a GPU, whatever part of it they take.
     """
     found = np.zeros(len(case.pools), dtype=np.int64)
     for p, profile in enumerate(case.pools):
-        each = float(case.space.gpus_per_replica[p])
-        if profile.gpu is not None and each > 0:
-            found[p] = max(1, int(profile.gpu.gpus_per_node / each + 1e-9))
+        if profile.gpu is not None and case.space.gpus_per_replica[p] > 0:
+            found[p] = max(1, profile.gpu.gpus_per_node // profile.pool.replica_gpus)
     return found
 
 
@@ -153,24 +164,48 @@ def _node_losses(case: Case, replicas: IntArray) -> Iterator[IntArray]:
     Losing more of a pool is worse, unless none of it is left: then others take its requests.
     """
     most = np.minimum(on_one_node(case), replicas)
-    nodes = {p.gpu.name: p.gpu.gpus_per_node for p in case.pools if p.gpu is not None}
-    for gpu, node in sorted(nodes.items()):
-        pools = [p for p in _may_fail(case, replicas) if case.space.gpu_of[p] == gpu]
-        each = np.minimum(case.space.gpus_per_replica[pools], node)
-        every = itertools.product(*(range(int(most[p]) + 1) for p in pools))
-        fits = [m for m in every if np.dot(m, each) <= node + 1e-9 and any(m)]
-        for m in _worst(np.array(fits, dtype=np.int64).reshape(-1, len(pools)), replicas[pools]):
+    may_fail = _may_fail(case, replicas)
+    for gpu in sorted({case.space.gpu_of[p] or "" for p in may_fail}):
+        pools = [p for p in may_fail if case.space.gpu_of[p] == gpu]
+        fits = _fits_on_a_node(case, gpu, pools)
+        for loss in _worst_losses(most[pools].tolist(), replicas[pools].tolist(), fits):
             lost = np.zeros(replicas.size, dtype=np.int64)
-            lost[pools] = m
+            lost[pools] = loss
             yield lost
 
 
-def _worst(losses: IntArray, replicas: IntArray) -> Iterator[IntArray]:
-    """Yields the losses (n, k) that no other one, with the same pools gone, is at least as bad."""
-    gone = losses == replicas
-    for loss, none_left in zip(losses, gone, strict=True):
-        alike = (gone == none_left).all(axis=1) & (losses >= loss).all(axis=1)
-        if alike.sum() == 1:
+def _fits_on_a_node(case: Case, gpu: str, pools: Sequence[int]) -> Fits:
+    """Returns whether so many replicas of each of some pools can lie on one node of a GPU."""
+    node = next(p.gpu.gpus_per_node for p in case.pools if p.gpu is not None and p.gpu.name == gpu)
+    packing = case.space.packings.get(gpu)
+    if packing is None:
+        each = np.minimum(case.space.gpus_per_replica[pools], node)
+        return lambda loss: bool(np.dot(loss, each) <= node)
+    part_of = dict(zip(case.space.pools_on(gpu).tolist(), packing.parts, strict=True))
+    parts = [replace(part_of[p], n_gpus=min(part_of[p].n_gpus, node)) for p in pools]
+    one_node = Packing(node, node, tuple(parts))
+    return lambda loss: one_node.least_gpus(loss) <= node
+
+
+def _worst_losses(most: list[int], replicas: list[int], fits: Fits) -> Iterator[tuple[int, ...]]:
+    """Yields the losses that no other one, with the same pools gone, is at least as bad."""
+
+    def together(loss: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if len(loss) == len(most):
+            yield loss
+            return
+        others = (0,) * (len(most) - len(loss) - 1)
+        for n in range(most[len(loss)] + 1):
+            if not fits((*loss, n, *others)):
+                return
+            yield from together((*loss, n))
+
+    def may_grow(loss: tuple[int, ...], k: int) -> bool:
+        more = loss[k] + 1
+        return more <= most[k] and more < replicas[k] and fits((*loss[:k], more, *loss[k + 1 :]))
+
+    for loss in together(()):
+        if any(loss) and not any(may_grow(loss, k) for k in range(len(loss))):
             yield loss
 
 
@@ -193,7 +228,7 @@ def threats(case: Case) -> Threats | None:
     if asked.failures == "replica":
         at_once = np.minimum(at_once, 1)
     traffic = tuple(s for s in scenarios(case, nothing) if not s.is_failure)
-    return Threats(traffic, at_once, asked.limits_ratio)
+    return Threats(traffic, at_once, asked.limits_ratio, _kept_free(case))
 
 
 # ---- What becomes of the plan --------------------------------------------------------------------
@@ -325,8 +360,12 @@ def _judged(
     floors = np.nan_to_num(workload.class_quality_at_least)
     below = np.maximum(floors - per_class - MET_TOLERANCE, 0.0)
     short = max(0.0, (workload.quality_at_least or 0.0) - quality - MET_TOLERANCE)
-    over = np.minimum(np.append(used, limits), WORST_MISS) - 1.0 - MET_TOLERANCE
-    problems = _problems(workload, used, limits, unserved, quality, per_class, short, below)
+    allowed = 1.0 - scenario.headroom_ratio
+    over = np.minimum(np.append(used / allowed, limits), WORST_MISS) - 1.0 - MET_TOLERANCE
+    problems = [
+        *_overloads(workload, used, allowed),
+        *_problems(workload, limits, unserved, quality, per_class, short, below),
+    ]
     return Survival(
         scenario=scenario,
         loads=loads,
@@ -353,9 +392,16 @@ def _limit_ratio(
     return value / scoped.limit.at_most_ms
 
 
+def _overloads(workload: Workload, used: FloatArray, allowed: float) -> Iterator[str]:
+    """Yields the pools that would be fuller than allowed; none is left of one at inf."""
+    for p in np.flatnonzero(used / allowed > 1.0 + MET_TOLERANCE).tolist():
+        if np.isfinite(used[p]):
+            name = workload.pool_names[p]
+            yield f"{name} would run at {used[p]:.1%} of its capacity, at most {allowed:.1%}"
+
+
 def _problems(
     workload: Workload,
-    used: FloatArray,
     limits: FloatArray,
     unserved: float,
     quality: float,
@@ -366,9 +412,6 @@ def _problems(
     """Yields every promise that is not kept, in plain words."""
     if unserved > 0:
         yield f"{unserved:.2%} of the traffic has no place to go"
-    for p in np.flatnonzero(used > 1.0 + MET_TOLERANCE).tolist():
-        if np.isfinite(used[p]):
-            yield f"{workload.pool_names[p]} would run at {used[p]:.1%} of its capacity"
     for scoped, ratio in zip(workload.limits, limits.tolist(), strict=True):
         if ratio > 1.0 + MET_TOLERANCE:
             times = f"{ratio:.1%}" if np.isfinite(ratio) else "an unknown part"

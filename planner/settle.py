@@ -274,7 +274,7 @@ def _tightened(
     tighter = asked
     if 1.0 < (score.latency_ratio or 0.0) < np.inf:
         workload = _with_missed_limits_tighter(workload, score)
-    elif missed.survivals and workload.limits:
+    elif missed.survivals:
         workload = _with_perilous_limits_tighter(workload, missed.survivals)
     used = float(score.utilisation.max(initial=0.0)) + objectives.case.question.headroom_ratio
     if 1.0 < used < 1.0 + MAX_ROUNDING:
@@ -306,9 +306,12 @@ def _with_missed_limits_tighter(workload: Workload, score: Score) -> Workload:
 
 
 def _with_perilous_limits_tighter(workload: Workload, survivals: Sequence[Survival]) -> Workload:
-    """Returns the workload with limits lowered by what some scenario misses them by, if little."""
+    """Returns the workload with limits lowered by what some scenario misses them by, if little.
+
+    Where the question has none, those of a level of the front are no promise of any scenario.
+    """
     ratio = limit_misses(survivals)
-    if not 1.0 < ratio.max() < MOST_MISSED_RATIO:
+    if not 1.0 < ratio.max(initial=0.0) < MOST_MISSED_RATIO:
         return workload
     return with_tighter_limits(workload, np.where(ratio > 1.0, ratio * 1.002, 1.0))
 

@@ -18,6 +18,8 @@ from planner.drills import by_tables, played
 from planner.explore import Explored
 from planner.files.plans import plan_text, routes_of
 from planner.gate.check import check
+from planner.gate.outcome import rescore
+from planner.gate.survival import contradicted_scenarios, survival_findings
 from planner.objectives import Objectives, make_objectives
 from planner.plan import make_plan
 from planner.robust import scenarios
@@ -25,7 +27,7 @@ from planner.settle import Settled, settle, with_survivals
 from planner.simulate.rehearse import Options
 from planner.simulate.scene import make_scene
 from planner.spec.inputs import Inputs
-from planner.spec.plan import Plan, Simulated
+from planner.spec.plan import Plan, Simulated, Survived
 from planner.spec.question import Robust
 
 N_REQUESTS = 3000
@@ -129,7 +131,7 @@ def robust_inputs() -> Inputs:
     question = small(
         stock={GPU: 10},
         robust={"failures": "replica"},
-        replicas={OWN[0]: {"min": 2, "max": 2}, OWN[1]: {"max": 2}},
+        replicas={OWN[0]: {"min": 2, "max": 2}, OWN[1]: {"min": 1, "max": 1}},
     )
     return inputs_of(Path(mkdtemp()), question)
 
@@ -148,20 +150,38 @@ def test_a_plan_says_what_it_survives_and_the_gate_finds_the_same() -> None:
     assert {d.pool: d.replicas for d in plan.deployment} == {OWN[0]: 2, OWN[1]: 1}
     assert len(plan.survives) == 2
     assert all(s.survives and s.verdict in ("met", "too close to call") for s in plan.survives)
-    assert any(text.startswith("surviving 2 scenarios costs +2.95 $/h") for text in plan.why)
+    assert any(text.startswith("surviving 2 scenarios costs +0.00 $/h and quality -") for text in plan.why)
     assert '"survives"' in plan_text(plan)
     assert codes(plan) == []
 
 
+UNTRIED = {"verdict": None, "simulated_latency_ratio": None, "simulated_lost_ratio": None}
+
+
 def test_the_gate_finds_what_a_plan_should_not_say() -> None:
     plan = robust_plan()
+    case = make_case(robust_inputs(), learned=plan.learned)
+    again = rescore(case, plan)
     first, second = plan.survives
-    silent = plan.model_copy(update={"survives": (first,)})
-    assert codes(silent) == ["survives-differ"]
-    told = first.model_copy(update={"latency_ratio": 0.5})
-    assert codes(plan.model_copy(update={"survives": (told, second)})) == ["survives-differ"]
-    missed = first.model_copy(update={"verdict": "missed"})
-    assert codes(plan.model_copy(update={"survives": (missed, second)})) == ["simulated"]
+
+    def found(*survives: Survived) -> list[str]:
+        said = plan.model_copy(update={"survives": survives})
+        wrong = survival_findings(case, said, again, inputs_changed=False)
+        return [f.code for f in (*wrong, *contradicted_scenarios(said))]
+
+    assert found(first, second) == []
+    assert found(first) == found(first, first, second) == ["survives-differ"]
+    for changes in (
+        {"latency_ratio": first.latency_ratio * 0.97},
+        {"utilisation_ratio": first.utilisation_ratio - 0.01},
+        {"quality": first.quality + 1e-4},
+        {"survives": False},
+        {"verdict": None},
+        {"verdict": "met", "simulated_latency_ratio": 1.2},
+        UNTRIED,
+    ):
+        assert found(first.model_copy(update=changes), second) == ["survives-differ"], changes
+    assert found(first.model_copy(update={"verdict": "missed"}), second) == ["simulated"]
 
 
 def test_the_gate_finds_shares_that_do_not_survive() -> None:

@@ -9,7 +9,7 @@ Notation, beside that of joint.py
     g_p      1 if none is left: the pool is gone                          0 or 1
 
 Rows of each scenario, beside those of a second operation (service.py) on its own workload, limits
-and tables, without headroom
+and tables, with what is kept of the headroom
     keeps:<s>      sum_k x_jk^s  =  x_j                       other traffic, slower tables
                    sum_k x_jk^s >=  x_j                       a loss, j of another pool than p_s
                    sum_k x_jk^s >=  x_j - most g_p,  <= x_j   a loss, j of p_s
@@ -60,11 +60,12 @@ class Threats:
     traffic: tuple[Scenario, ...]  # other traffic and slower tables: no replica is lost
     at_once: IntArray  # (P,) replicas of a pool that one failure takes; 0 where none may fail
     limits_ratio: float  # of each latency limit while a failure lasts
+    headroom_ratio: float = 0.0  # of each pool's capacity that stays free meanwhile
 
     def loss(self, setting: Setting, p: int) -> Scenario:
         """Returns the scenario in which pool p loses replicas, how many the program decides."""
         scenario = calm(setting.workload, setting.workload.pool_names[p])
-        return replace(scenario, limits_ratio=self.limits_ratio)
+        return replace(scenario, limits_ratio=self.limits_ratio, headroom_ratio=self.headroom_ratio)
 
 
 def robust_bound(
@@ -211,7 +212,9 @@ class _Rounds:
         if scenario.latency_band:
             tables = [at_upper_band(table) if table.has_latency else table for table in tables]
         workload = scenario.workload(s.workload.with_limits_scaled(self.want.limits_ratio))
-        tiers = read_tiers(workload, tables, s.space, 0.0, self.reading, SCENARIO_TIERS)
+        tiers = read_tiers(
+            workload, tables, s.space, scenario.headroom_ratio, self.reading, SCENARIO_TIERS
+        )
         maximises_rate = self.want.objective == "rate_factor"
         service = add_service(
             joint.program, tiers, replicas, np.zeros(tiers.case.work.size), self.want.floor,

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from planner.spec.base import Count, Name, NonNegative, Positive, Spec, Text
 
-Hour = Annotated[float, Field(ge=0, le=24 * 366, strict=True)]
+MOST_HOURS = 24 * 366  # a year
+Hour = Annotated[float, Field(ge=0, le=MOST_HOURS, strict=True)]
 
 
 class Span(Spec):

@@ -340,6 +340,9 @@ class PeriodPlan(WithCascades):
     start_h: NonNegative  # since the first hour of the round
     end_h: NonNegative
     n_changes: Count  # replicas started and stopped when it begins
+    paid_usd_per_h: NonNegative
+    """While it lasts, changes apart: reserved GPUs used or not, GPUs by the hour beyond them, and
+    hosted requests. What is predicted prices the deployment by itself, at the cheapest offers."""
     deployment: tuple[DeployedPool, ...]
     routing: tuple[Route, ...]
     cascades: tuple[CascadeRoute, ...] = ()

@@ -234,11 +234,11 @@ class Robust(Spec):
 
     @model_validator(mode="after")
     def _something(self) -> Robust:
-        more = self.rate_ratio > 1 or self.class_rate_ratio or self.latency_band
-        if not more and self.failures == "none":
+        ratios = self.rate_ratio, *self.class_rate_ratio.values()
+        if all(r == 1 for r in ratios) and not self.latency_band and self.failures == "none":
             raise ValueError(
-                "asks for nothing: give rate_ratio above 1, class_rate_ratio, latency_band or "
-                "failures"
+                "asks for nothing: give rate_ratio above 1, class_rate_ratio other than 1, "
+                "latency_band or failures"
             )
         if self.limits_ratio > 1 and self.failures == "none":
             raise ValueError("limits_ratio is of the limits while a failure lasts: give failures")
@@ -313,9 +313,10 @@ class Question(Spec):
         named = {name for span in self.periods.spans for name in span.class_rates}
         strangers = sorted(named - {c.name for c in self.classes})
         if strangers:
-            raise ValueError(f"class_rates name no class of the question: {', '.join(strangers)}")
+            text = ", ".join(strangers)
+            raise ValueError(f"periods: class_rates name no class of the question: {text}")
         if named and self.router.classes == "inferred":
-            raise ValueError("class_rates need declared classes: give rate_factor instead")
+            raise ValueError("periods: class_rates need declared classes: give rate_factor instead")
         return self
 
 

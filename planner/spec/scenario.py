@@ -18,6 +18,7 @@ class Scenario:
     class_rate_ratio: FloatArray  # (C,) of the planned rate of each class
     lost: IntArray  # (P,) replicas that are down; never more than there are
     limits_ratio: float = 1.0  # of each latency limit, while it lasts
+    headroom_ratio: float = 0.0  # of each pool's capacity that stays free, while it lasts
     latency_band: bool = False  # every latency at the upper end of its error band
 
     @property

@@ -6,7 +6,10 @@ import io
 
 from hand_plan import BIG
 
+from planner.gate.diff import diff
 from planner.report.console import make_console
+from planner.report.data import diff_data
+from planner.report.diff import render_diff
 from planner.report.plan import render_plan
 from planner.spec.plan import Plan, Survived
 
@@ -62,3 +65,26 @@ def test_what_is_not_survived_or_contradicted_is_marked(demo_plan: Plan) -> None
     assert "contradicted" in b
     assert "131%" in b
     assert "contradicted" not in c
+
+
+def test_a_difference_tells_which_scenarios_only_one_plan_survives(demo_plan: Plan) -> None:
+    missed = {"verdict": "missed", "simulated_latency_ratio": 1.3, "simulated_lost_ratio": 0.0}
+    same, lost, new = survived(scenario="a"), survived(scenario="b"), survived(scenario="c")
+    old_plan = demo_plan.model_copy(update={"survives": (same, lost)})
+    new_plan = demo_plan.model_copy(
+        update={"survives": (same, survived(scenario="b", **missed), new)}
+    )
+    found = diff(old_plan, new_plan)
+    assert found.empty  # what is ordered is the same
+    stream = io.StringIO()
+    render_diff(found, make_console(stream, 80))
+    rows = stream.getvalue().split("What is survived", 1)[1].splitlines()[1:]
+    assert [row.strip() for row in rows if "->" in row] == [
+        "- b: survived -> not survived",
+        "- c: not asked -> survived",
+    ]
+    assert diff_data(found)["survives"] == [
+        {"scenario": "b", "old": True, "new": False},
+        {"scenario": "c", "old": None, "new": True},
+    ]
+    assert "survives" not in diff_data(diff(old_plan, old_plan))
