@@ -45,11 +45,10 @@ def proven_bound(
     if proof.best_possible is None:
         return None
     best = proof.best_possible
-    beyond = best - value if name == "cost_usd_per_h" else value - best
-    if beyond > TOUCHING_RATIO * abs(value):
+    if _is_beaten(joint, best, value):
         return None  # the plan lies outside what was proved about: say nothing rather than that
     # Rounded shares may miss a limit by a millionth and so touch the bound from the other side.
-    best = value if beyond > 0 else best
+    best = min(best, value) if joint == "cost" else max(best, value)
     return Bound(
         objective=name,
         value=round(value, DIGITS[name]),
@@ -78,9 +77,20 @@ def _proof(
     setting = Setting(case.workload, tables, case.space, headroom_ratio)
     want = Want(objective, case.workload.quality_at_least, gap_ratio=ROBUST_GAP_RATIO)
     robust = robust_bound(setting, want, threatened, np.flatnonzero(chosen.replicas).tolist())
-    found = [proof for proof in (every, robust) if proof.best_possible is not None]
+    # Tables at a scenario's own mix may let the plan survive where those of the proof do not: then
+    # the proof without scenarios still holds.
+    if robust.best_possible is None or _is_beaten(objective, robust.best_possible, value):
+        return every
+    if every.best_possible is None:
+        return robust
     sign = -1.0 if objective == "cost" else 1.0
-    return min(found, key=lambda proof: sign * (proof.best_possible or 0.0), default=every)
+    return min(every, robust, key=lambda proof: sign * (proof.best_possible or 0.0))
+
+
+def _is_beaten(objective: JointObjective, best: float, value: float) -> bool:
+    """Returns whether a plan is better, by more than rounding, than what is proved of all."""
+    beyond = best - value if objective == "cost" else value - best
+    return beyond > TOUCHING_RATIO * abs(value)
 
 
 def optimised(objectives: Objectives) -> tuple[BoundName, JointObjective] | None:

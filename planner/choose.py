@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from planner.explore import PROMISING, Explored
+from planner.memo import reference, values
 from planner.objectives import Evaluation, Objectives
 from planner.search import pareto
+from planner.search.hypervolume import exclusive
 from planner.settle import Settled, merit, settle, with_survivals
 from planner.spec.arrays import IntArray
 from planner.spec.question import Question
@@ -149,7 +151,7 @@ def settled_front(
     distinct = {_figures(e): e for e in reversed(explored.front)}.values()
     front = sorted(distinct, key=lambda e: (e.cost_usd_per_h, -e.quality, e.latency, e.level))
     found = {_point(objectives, chosen): chosen}
-    for evaluation in _spread(front, MAX_FRONT):
+    for evaluation in _telling(objectives, front, MAX_FRONT):
         same = np.array_equal(evaluation.replicas, chosen.replicas)
         if same and evaluation.level == chosen.level:
             continue
@@ -217,11 +219,17 @@ def _knees(explored: Explored) -> list[Evaluation]:
     return order
 
 
-def _spread(front: Sequence[Evaluation], n: int) -> list[Evaluation]:
-    """Returns at most n entries of a list, evenly spread, both ends kept."""
+def _telling(objectives: Objectives, front: Sequence[Evaluation], n: int) -> list[Evaluation]:
+    """Returns at most n entries of a front, in its order: both ends, then by the volume added."""
     if len(front) <= n:
         return list(front)
-    return [front[int(i)] for i in np.unique(np.linspace(0, len(front) - 1, n).round())]
+    points = np.array([values(objectives, e) for e in front])
+    worst, taken = reference(objectives), [0, len(front) - 1]
+    while len(taken) < n:
+        added = np.array([exclusive(point, points[taken], worst) for point in points])
+        added[taken] = -1.0
+        taken.append(int(np.argmax(added)))
+    return [front[i] for i in sorted(taken)]
 
 
 def _point(

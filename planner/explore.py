@@ -52,9 +52,6 @@ SURVIVING_NODES = 100  # for a start that is to survive scenarios
 AGAIN = 4
 """A second search fills the front with this part of the first one's budget."""
 
-SHORT_GAIN = 2e-3
-"""Fast shares of a front's deployment that lose more than this are solved once more, exactly."""
-
 NAMES = {"random": "random search", "local": "local search"}
 EXACT = "exact front"
 
@@ -66,14 +63,14 @@ class Budget:
     grid: Grid  # of the certified front
     local: int
     focus: int  # around the kind of answer that the question asks for
-    exact: int  # promising deployments whose shares are solved once more, exactly
+    exact: int  # promising deployments whose shares are solved once more, carefully
     enumerate: int  # auto enumerates boxes up to this size
     looks: int  # deployments per world in which a pool is faster or slower than fitted
 
 
 BUDGETS: dict[Effort, Budget] = {
     "quick": Budget(
-        Grid(9, 5e-3, 100, reading="plan"), local=120, focus=120, exact=6, enumerate=600, looks=20
+        Grid(18, 5e-3, 100, reading="plan"), local=160, focus=80, exact=6, enumerate=600, looks=20
     ),
     "standard": Budget(
         Grid(24, 2e-3, 300, reading="plan"),
@@ -157,7 +154,7 @@ class _CertifiedFront:
                 self.problem, [*start, *seeds_of(objectives, 0), *surviving_seeds(objectives)]
             )
             for point in begin if begin is not None else ():
-                self._evaluated(point, -np.inf)
+                self._evaluated(point)
             certified_front(
                 self._solve,
                 FASTEST_RATIOS[: len(objectives.levels)],
@@ -175,8 +172,7 @@ class _CertifiedFront:
         solved = solve_joint(self.objectives.joint_at(level), want, known)
         if solved.value is None:
             return solved
-        promised = -np.inf if want.objective == "cost" else solved.value
-        found = self._evaluated(np.append(solved.replicas, level), promised)
+        found = self._evaluated(np.append(solved.replicas, level))
         self.n_solved += 1
         if self.on_trial is not None:
             volume = _known(self.memo, self.problem).hypervolume(self.problem.reference)
@@ -185,13 +181,10 @@ class _CertifiedFront:
             return solved
         return replace(solved, value=max(solved.value, self.objectives.gain(found)))
 
-    def _evaluated(self, point: IntArray, promised: float) -> Evaluation:
-        """Returns the evaluation of a point, by exact shares where fast ones fall short."""
-        self.memo(point)
+    def _evaluated(self, point: IntArray) -> Evaluation:
+        """Returns the evaluation of a point, by careful shares where fast ones miss something."""
         key = tuple(int(v) for v in point)
-        found = self.memo.seen[key]
-        short = self.objectives.gain(found) < promised - SHORT_GAIN
-        if short or found.violation > ACCEPTED_VIOLATION:
+        if self.memo(point).violation > ACCEPTED_VIOLATION:
             self.memo.solve_again(key)
         return self.memo.seen[key]
 
@@ -311,7 +304,7 @@ def _in_stages(
 
 
 def second_look(objectives: Objectives, memo: Memo, n: int) -> bool:
-    """Solves the shares of the n most promising deployments exactly; False when interrupted.
+    """Solves the shares of the n most promising deployments again; False when interrupted.
 
     Where pools should specialise (one lightly loaded for short deadlines, one full), the fast
     method can lose up to 0.03 of quality, and with it the best deployment of all.
@@ -325,7 +318,7 @@ def second_look(objectives: Objectives, memo: Memo, n: int) -> bool:
 
 
 def _promising(objectives: Objectives, memo: Memo) -> list[tuple[int, ...]]:
-    """Returns the points whose exact shares might beat the best acceptable one, best bets first."""
+    """Returns the points whose careful shares might beat the best acceptable one, best first."""
     at_limits = [(k, e) for k, e in memo.seen.items() if k[-1] == 0 and e.violation <= PROMISING]
     fine = [e for _, e in at_limits if e.violation <= ACCEPTED_VIOLATION]
     if objectives.maximises_rate or objectives.case.question.choose == "best_quality":

@@ -7,6 +7,9 @@ from planner.exact.solve import Want, solve_joint
 from planner.objectives import Objectives
 from planner.spec.arrays import IntArray
 
+GAP_RATIO = 5e-3  # the search goes on from there
+N_NODES = 200
+
 
 def change_of(objectives: Objectives, kept: IntArray | None) -> Change | None:
     """Returns what moving away from a kept deployment (P,) costs, None where it costs nothing."""
@@ -28,6 +31,8 @@ def starts_near(objectives: Objectives, kept: IntArray | None) -> list[IntArray]
     cheapest = objectives.case.question.choose == "cheapest" and not objectives.maximises_rate
     if change is None or not cheapest:
         return [kept]
-    want = Want("cost", objectives.case.workload.quality_at_least, change=change)
+    floor = objectives.case.workload.quality_at_least
+    # A start needs no proof.
+    want = Want("cost", floor, gap_ratio=GAP_RATIO, n_nodes=N_NODES, reading="plan", change=change)
     solved = solve_joint(objectives.joint_at(0), want, kept)
     return [kept, solved.replicas] if solved.status == "found" else [kept]

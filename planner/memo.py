@@ -19,7 +19,7 @@ class Memo:
     def __init__(self, objectives: Objectives) -> None:
         self._objectives = objectives
         self.seen: dict[tuple[int, ...], Evaluation] = {}
-        self._solved: set[tuple[int, ...]] = set()  # by the exact method, too
+        self._solved: set[tuple[int, ...]] = set()  # carefully, too
 
     def __call__(self, point: IntArray) -> Outcome:
         """Returns the outcome of a point (P + 1,): replicas, then the latency level."""
@@ -31,11 +31,11 @@ class Memo:
         return self.outcome(found)
 
     def solve_again(self, key: tuple[int, ...]) -> None:
-        """Solves the routing of a point that was evaluated again by the exact method, once."""
+        """Solves the routing of a point that was evaluated again, carefully and once."""
         if key in self._solved:
             return
         before = self.seen[key]
-        again = self._objectives.evaluate(before.replicas, before.level, "exact")
+        again = self._objectives.evaluate(before.replicas, before.level, "careful")
         self._solved.add(key)
         gain = self._objectives.gain
         if (-again.violation, gain(again)) > (-before.violation, gain(before)):

@@ -36,10 +36,10 @@ from planner.objectives import Objectives, make_objectives
 from planner.offered import offered
 from planner.parallel.local import LocalWorkers
 from planner.parallel.workers import Workers
-from planner.periods.answer import plan_periods
 from planner.quality.cascade import CascadeOption
 from planner.refine import Refined, refine
 from planner.relax import infeasible
+from planner.search import surrogate
 from planner.search.problem import Progress
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
@@ -83,13 +83,11 @@ def make_plan(
         Infeasible: no deployment is acceptable; says what binds and what would work.
     """
     if inputs.question.periods is not None:
+        from planner.periods.answer import plan_periods  # other questions need none of it
+
         return plan_periods(inputs, effort, method, seed, on_trial, cascades)
-    case = make_case(inputs)
-    options = offered(inputs, case) if cascades is None else tuple(cascades)
-    if options:
-        case = make_case(inputs, case.models, cascades=options)
-    objectives = make_objectives(case)
-    in_production = None if kept is None else replicas_of(case, kept)
+    objectives = make_objectives(_case(inputs, cascades))
+    in_production = None if kept is None else replicas_of(objectives.case, kept)
     start = starts_near(objectives, in_production)
     explored = _searched(objectives, effort, method, seed, start, on_trial)
     chosen, nearest = _finished(lambda: choose(objectives, explored, in_production))
@@ -120,6 +118,13 @@ def make_plan(
     )  # fmt: skip
 
 
+def _case(inputs: Inputs, cascades: Sequence[CascadeOption] | None) -> Case:
+    """Returns the case of the inputs with its cascades, by default those that scores prove."""
+    case = make_case(inputs)
+    options = offered(inputs, case) if cascades is None else tuple(cascades)
+    return make_case(inputs, case.models, cascades=options) if options else case
+
+
 def _searched(
     objectives: Objectives,
     effort: Effort,
@@ -129,6 +134,8 @@ def _searched(
     on_trial: Progress | None,
 ) -> Explored:
     """Returns what a search finds; the published methods know no deployment to start from."""
+    if method == "mobo":
+        surrogate.require()  # now, not when the search is done and simulation begins
     named = NAMED.get(method)
     if named is not None:
         return named(objectives, effort, seed, on_trial)

@@ -35,13 +35,13 @@ class Counted(Objectives):
     """Objectives that write down every evaluation, and may interrupt one."""
 
     calls: list[Point]  # by the fast method
-    exact_calls: list[Point]
+    careful_calls: list[Point]
     stop_at: int
 
     def evaluate(self, replicas: IntArray, level: int = 0, method: Any = "fast") -> Evaluation:
-        if len(self.calls) + len(self.exact_calls) == self.stop_at:
+        if len(self.calls) + len(self.careful_calls) == self.stop_at:
             raise KeyboardInterrupt
-        calls = self.exact_calls if method == "exact" else self.calls
+        calls = self.careful_calls if method == "careful" else self.calls
         calls.append((tuple(replicas.tolist()), level))
         return super().evaluate(replicas, level, method)
 
@@ -50,7 +50,7 @@ def counted(objectives: Objectives, stop_at: int = -1) -> Counted:
     """The same objectives, counted."""
     made = Counted(objectives.case, objectives.levels, objectives.tables, objectives.unserved_usd)
     object.__setattr__(made, "calls", [])
-    object.__setattr__(made, "exact_calls", [])
+    object.__setattr__(made, "careful_calls", [])
     object.__setattr__(made, "stop_at", stop_at)
     return made
 
@@ -98,11 +98,11 @@ def test_the_memo_evaluates_a_point_once(base: Objectives) -> None:
 def test_no_search_evaluates_a_point_twice(wide: Objectives, method: Any) -> None:
     objectives = counted(wide)
     explored = explore(objectives, "quick", method, 1)
-    for found in (objectives.calls, objectives.exact_calls):
+    for found in (objectives.calls, objectives.careful_calls):
         assert len(set(found)) == len(found)
     assert points(explored) == objectives.calls
-    assert set(objectives.exact_calls) <= set(objectives.calls)
-    assert bool(objectives.exact_calls) == (method in ("auto", "exact"))
+    assert set(objectives.careful_calls) <= set(objectives.calls)
+    assert bool(objectives.careful_calls) == (method in ("auto", "exact"))
 
 
 def test_enumeration_covers_exactly_the_box(base: Objectives) -> None:
@@ -224,18 +224,18 @@ def test_an_interrupt_keeps_what_was_found(wide: Objectives, method: Any) -> Non
     assert not explored.complete
     assert not explored.exhaustive
     assert points(explored) == objectives.calls
-    assert len(objectives.calls) + len(objectives.exact_calls) == 25
+    assert len(objectives.calls) + len(objectives.careful_calls) == 25
 
 
 def test_an_interrupt_in_the_last_stage_is_not_complete(wide: Objectives) -> None:
     whole = counted(wide)
     assert explore(whole, "quick", "auto", 0).complete
-    cut = counted(wide, stop_at=len(whole.calls) + len(whole.exact_calls) - 1)
+    cut = counted(wide, stop_at=len(whole.calls) + len(whole.careful_calls) - 1)
     explored = explore(cut, "quick", "auto", 0)
     assert not explored.complete
-    assert (cut.calls, cut.exact_calls) in (
-        (whole.calls, whole.exact_calls[:-1]),
-        (whole.calls[:-1], whole.exact_calls),
+    assert (cut.calls, cut.careful_calls) in (
+        (whole.calls, whole.careful_calls[:-1]),
+        (whole.calls[:-1], whole.careful_calls),
     )
 
 
@@ -317,7 +317,7 @@ def test_another_search_begins_with_the_front_of_the_one_before(
     budget = BUDGETS["quick"]
     # What is on a front already is looked at first, and not charged for.
     assert len(objectives.calls) <= budget.local // 4 + len(front) + budget.focus
-    assert len(objectives.exact_calls) <= budget.exact
+    assert len(objectives.careful_calls) <= budget.exact
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert len({total for _, total in told}) == 1
     # And it finds the cheapest that enumeration finds.

@@ -156,3 +156,10 @@ def hosted_usd_per_h(tiers: Tiers | Flows) -> FloatArray:
     workload, pool = case.problem.workload, case.pools[case.column_slot]
     rate_per_h = 3600.0 * workload.rate_rps[case.column_row]
     return np.asarray(rate_per_h * workload.request_usd[case.column_row, pool])
+
+
+def loads_per_replica(tiers: Tiers | Flows, shares: FloatArray, replicas: IntArray) -> FloatArray:
+    """Returns the loads per replica (P,) that shares by column (J,) cause in a deployment (P,)."""
+    case, loads = tiers.case, np.zeros(replicas.size)
+    loads[case.pools] = case.loads(np.maximum(shares, 0.0)) / np.maximum(replicas[case.pools], 1)
+    return loads

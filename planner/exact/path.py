@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.exact.periods import Candidate, Schedule
-from planner.space import Offer
+from planner.space import Offer, Space
 from planner.spec.arrays import FloatArray, IntArray
 
 TOLERANCE = 1e-9
@@ -75,11 +75,11 @@ def bill(
         path: the deployment of each period, (T,).
         reserved: GPUs by kind that are paid for in all hours.
     """
-    space, by_the_hour = schedule.space, 0.0
-    for hours, candidate in zip(schedule.hours.tolist(), path, strict=True):
-        for gpu, used in space.gpu_count(candidate.replicas).items():
-            more = np.array([used - reserved.get(gpu, 0.0)])
-            by_the_hour += hours * float(_hourly_usd(space.offers[gpu], more)[0])
+    space = schedule.space
+    by_the_hour = sum(
+        hours * by_the_hour_usd_per_h(space, candidate, reserved)
+        for hours, candidate in zip(schedule.hours.tolist(), path, strict=True)
+    )
     kept_usd = sum(kept_usd_per_h(space.offers[gpu], n) for gpu, n in reserved.items())
     replicas = np.array([candidate.replicas for candidate in path])
     changed = np.abs(replicas - replicas[schedule.before])
@@ -91,6 +91,16 @@ def bill(
         changes_usd=float((changed @ schedule.change_usd).sum()),
     )
     return found if np.isfinite(found.usd) else None
+
+
+def by_the_hour_usd_per_h(
+    space: Space, candidate: Candidate, reserved: Mapping[str, float]
+) -> float:
+    """Returns what a deployment's GPUs beyond the reserved ones cost in $/h; inf beyond supply."""
+    return sum(
+        float(_hourly_usd(space.offers[gpu], np.array([used - reserved.get(gpu, 0.0)]))[0])
+        for gpu, used in space.gpu_count(candidate.replicas).items()
+    )
 
 
 def kept_usd_per_h(offers: Sequence[Offer], n_gpus: float) -> float:

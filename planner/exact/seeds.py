@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.exact.joint import Joint, Objective, build_joint
+from planner.exact.near import repaired
 from planner.exact.readings import Tiers, halved, read_tiers
 from planner.routing.linear import (
     IntegerSolution,
@@ -182,23 +183,3 @@ class _Search:
 def _replicas(joint: Joint, solution: IntegerSolution) -> IntArray:
     """Returns the whole replicas of a solution, (P,)."""
     return np.asarray(np.rint(solution.values[joint.replicas]), dtype=np.int64)
-
-
-def repaired(space: Space, replicas: IntArray, wanted: FloatArray) -> IntArray:
-    """Returns the replicas (P,) brought into the box: clipped, then taken where least is missed.
-
-    While a row is broken, the pool that takes most of it beyond what was `wanted` (P,) gives one
-    replica. Where lower bounds alone break a row nothing helps, and the result is outside.
-    """
-    n = np.clip(replicas, space.lower, space.upper)
-    while True:
-        over = space.rows @ n - space.limits
-        broken = np.flatnonzero(over > 1e-9)
-        if not broken.size:
-            return n
-        row = space.rows[broken[np.argmax(over[broken])]]
-        may_give = (row > 0) & (n > space.lower)
-        if not may_give.any():
-            return n
-        surplus = np.where(may_give, n - wanted, -np.inf)
-        n = n - (np.arange(n.size) == int(np.argmax(surplus)))

@@ -134,7 +134,7 @@ def _highest_rate_factor(case: Case, space: Space, most_load: FloatArray) -> flo
     alone = np.divide(room, case.work, out=np.full(room.size, np.inf), where=case.work > 0)
     first = case.counted > 0
     by_class = np.bincount(case.column_class[first], alone[first], case.n_classes)
-    return float(min(by_class.min(initial=np.inf) * (1.0 + 1e-9), HIGHEST_RATE_FACTOR))
+    return min(float(by_class.min()) * (1.0 + 1e-9), HIGHEST_RATE_FACTOR)
 
 
 def _add_loads(

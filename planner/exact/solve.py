@@ -3,10 +3,16 @@
     plan     conservative reading of the tables: its solution keeps every limit
     bound    optimistic reading: every plan of the box solves it, so its bound holds for all
 
-    1  a deployment to start from: the given one where it is near the relaxation, or that of a
-       program with few merged classes
+    1  a deployment to start from: the given one where it is near the relaxation, or a first one:
+       of few classes that of the program of the plan; of many flows that of a program with merged
+       classes; of many classes in tiers that of the pools in the relaxation, with one tier in each
     2  the program of the bound from there; what it ends with is tried as a plan
-    3  where the two are further apart than asked for: the program of the plan, from the best one
+    3  where the two are further apart than asked for: the program of the plan, from the best one;
+       of many classes in tiers once more few pools with one tier each, the tiers finer
+    4  where nothing is found: deployments near those that were tried
+
+Work has limits, whatever the size: nodes become fewer with it, and beyond MOST_CELLS the relaxation
+is the bound.
 
 Limits over all traffic take flows (flows.py) where the two readings nearly meet; limits of single
 classes and cascades take tiers (service.py), which a pool may mix. A deployment is worth what a
@@ -17,82 +23,46 @@ that the bound is moved by less than a tenth of the gap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from planner.exact.flows import Flows, has_flows, read_flows, spread_ratio
-from planner.exact.joint import Joint, Objective, build_joint, hosted_usd_per_h
+from planner.exact.joint import Joint, build_joint, hosted_usd_per_h, loads_per_replica
 from planner.exact.merge import merged
+from planner.exact.near import grown, next_to, repaired
 from planner.exact.readings import Reading, Tiers, read_tiers
-from planner.exact.rent import Change
-from planner.routing.linear import maximise, maximise_integer, nodes_within
-from planner.routing.problem import RoutingProblem
+from planner.exact.wanted import Setting, Solved, Status, Want
+from planner.routing.linear import IntegerSolution, maximise, maximise_integer, nodes_within
+from planner.routing.problem import Method, RoutingProblem
 from planner.routing.solve import solve
-from planner.space import Space
-from planner.spec.arrays import FloatArray, IntArray
-from planner.spec.table import PoolTable
-from planner.spec.workload import Workload
+from planner.spec.arrays import BoolArray, FloatArray, IntArray
 
-Status = Literal["found", "none", "unknown"]
+__all__ = ["Setting", "Solved", "Status", "Want", "solve_joint"]
 
 READINGS: tuple[Reading, ...] = ("conservative", "optimistic")
 
 PLAN_TIERS = 4  # per pool
 BOUND_TIERS = 6
 NEARBY_TIERS = 10
-NEARBY_GAP_RATIO = 1e-2
+STRICT_GAP_RATIO = 1e-2  # of a program with one tier in each of few pools
 MANY_CLASSES = 12  # of tiers: with more of them there are fewer tiers
 FEW_TIERS = 4
-MOST_CLASSES = 20  # of a program without a start: with more, one of merged classes finds it
+MOST_CLASSES = 20  # of a program without a start: with more, merged classes or few pools find it
+MERGED_CLASSES = 12
 MERGED_GAP_RATIO = 5e-3
 MERGED_NODES = 200
 NEAR_RATIO = 0.015  # of the relaxation: a start that misses more of it is not good enough
 CLOSE_RATIO = 0.02  # of a limit: readings as flows that are further apart give way to tiers
-PART_OF_GAP = 0.8  # that the solver may leave open: the readings take the rest
+MOST_CELLS = 60_000  # columns times tiers: beyond, the relaxation is the bound
+EASY_CELLS = 8_000  # of tiers: beyond, a node costs more than its share
+LAST_TRIED = 2  # deployments near which others are tried where none can be a plan
+MOST_REPAIRS = 20
+USED = 1e-6  # fewer replicas than this in a relaxation are rounding
+PART_OF_GAP = 0.9  # that the solver may leave open: the readings take the rest
 THRIFT = 0.05  # of the gap: what all the money of the box weighs against the objective
 SAFETY_RATIO = 1e-6
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is planned: who asks, who may answer, and how many of them there may be."""
-
-    workload: Workload
-    tables: Sequence[PoolTable]  # (P,)
-    space: Space
-    headroom_ratio: float
-
-
-@dataclass(frozen=True)
-class Want:
-    """What is best, within what, and how hard to try."""
-
-    objective: Objective
-    floor: float | None = None  # least mean quality of all traffic
-    limits_ratio: float = 1.0  # by which every latency limit is multiplied
-    budget_usd_per_h: float | None = None  # rent and hosted requests together
-    gap_ratio: float = 1e-3  # at which a solve stops
-    n_nodes: int = 1000  # after which it stops as well
-    reading: Literal["plan", "bound", "both"] = "both"  # what is asked for
-    change: Change | None = None  # what leaving a deployment costs; read by objective cost only
-
-
-@dataclass(frozen=True)
-class Solved:
-    """The best deployment found, and what is proved about all of them."""
-
-    status: Status  # none: proved that no deployment keeps everything
-    replicas: IntArray  # (P,) zeros where nothing was found
-    value: float | None  # of the deployment, in the objective's unit
-    best_possible: float | None  # no deployment is better; None: nothing is proved
-    solve_gap_ratio: float  # what the solver left open
-    tier_gap_ratio: float  # between the two readings
-    method: str
-    cost_usd_per_h: float | None = None  # of the deployment: rent and hosted requests
 
 
 def solve_joint(setting: Setting, want: Want, start: IntArray | None = None) -> Solved:
@@ -116,7 +86,7 @@ def solve_joint(setting: Setting, want: Want, start: IntArray | None = None) -> 
     if search.status != "none" and want.reading != "bound" and search.gap_ratio > want.gap_ratio:
         search.improve_plan()
         if search.best is None:
-            search.consider_nearby()
+            search.repair()
     return search.answer()
 
 
@@ -127,6 +97,7 @@ class _Found:
     replicas: IntArray  # (P,)
     value: float  # in the objective's unit
     hosted_usd_per_h: float
+    loads: FloatArray  # (P,) per replica
 
 
 @dataclass
@@ -140,7 +111,7 @@ class _Search:
     best_possible: float | None = None
     solve_gap: float = 0.0  # in the objective's unit
     searched: bool = False  # by the program of the plan
-    tried: list[IntArray] = field(default_factory=list)  # deployments (P,)
+    tried: list[IntArray] = field(default_factory=list)  # deployments (P,) in the box
     _joints: dict[Reading, tuple[Tiers | Flows, Joint]] = field(default_factory=dict)
 
     @cached_property
@@ -209,33 +180,48 @@ class _Search:
         budget = self.want.budget_usd_per_h
         return max(min(box, np.inf if budget is None else budget), 1e-9)
 
-    def consider(self, replicas: IntArray) -> None:
-        """Keeps a deployment (P,) if a plan with it is better than the best so far."""
+    @property
+    def has_many_tiers(self) -> bool:
+        """Returns whether tiers have so many classes that few pools must do at first."""
+        return not self.by_flows and self.setting.workload.n_classes > MOST_CLASSES
+
+    def consider(self, replicas: IntArray, loads: FloatArray | None = None) -> None:
+        """Keeps a deployment (P,) if a plan with it is better than the best so far.
+
+        `loads` (P,) per replica are where its routing starts from.
+        """
         if not self.setting.space.admits(replicas):
             return
-        for found in (
-            self._by_program(replicas),
-            None if self.by_flows else self._routed(replicas),
-        ):
-            if found is not None and self._is_better(found):
-                self.best = found
+        self.tried.append(replicas)
+        self._keep(self._by_program(replicas))
+        if not self.by_flows or self.best is None:
+            self._keep(self._routed(replicas, loads))
 
-    def _is_paid(self, found: _Found) -> bool:
-        """Returns whether a deployment is within the budget."""
-        budget = self.want.budget_usd_per_h
-        return budget is None or self._usd_per_h(found) <= budget * (1.0 + SAFETY_RATIO)
+    def _keep(self, found: _Found | None) -> None:
+        """Keeps what is within the budget and better than the best so far.
+
+        Of shared GPUs the program of one deployment may open parts, so its money is counted here.
+        """
+        if found is None or not self._is_paid(found.replicas, found.hosted_usd_per_h):
+            return
+        if self.best is None or self._is_better(found, self.best):
+            self.best = found
+
+    def _is_paid(self, replicas: IntArray, hosted_usd_per_h: float = 0.0) -> bool:
+        """Returns whether a deployment (P,) is within the budget."""
+        budget = np.inf if self.want.budget_usd_per_h is None else self.want.budget_usd_per_h
+        rent = float(self.setting.space.cost_usd_per_h(replicas))
+        return rent + hosted_usd_per_h <= budget * (1.0 + SAFETY_RATIO)
 
     def _usd_per_h(self, found: _Found) -> float:
         """Returns what a deployment costs, rent and hosted requests together, in $/h."""
         return float(self.setting.space.cost_usd_per_h(found.replicas)) + found.hosted_usd_per_h
 
-    def _is_better(self, found: _Found) -> bool:
-        """Returns whether a deployment is better than the best so far."""
-        if self.best is None:
-            return True
+    def _is_better(self, found: _Found, other: _Found) -> bool:
+        """Returns whether a deployment is better than another."""
         if self.want.objective == "cost":
-            return found.value < self.best.value
-        return found.value > self.best.value
+            return found.value < other.value
+        return found.value > other.value
 
     def _by_program(self, replicas: IntArray) -> _Found | None:
         """Returns what the program of the plan reaches with a deployment."""
@@ -254,7 +240,7 @@ class _Search:
             value = float(values[joint.service.rate_factor][0])
         else:
             value = self._money(replicas) + hosted
-        return _Found(replicas, value, hosted)
+        return _Found(replicas, value, hosted, loads_per_replica(read, shares, replicas))
 
     def _money(self, replicas: IntArray) -> float:
         """Returns the rent of a deployment and the price of the change to it, in $/h."""
@@ -262,7 +248,9 @@ class _Search:
         rent = float(self.setting.space.cost_usd_per_h(replicas))
         return rent + (0.0 if change is None else change.usd_per_h(replicas))
 
-    def _routed(self, replicas: IntArray) -> _Found | None:
+    def _routed(
+        self, replicas: IntArray, loads: FloatArray | None = None, method: Method = "fast"
+    ) -> _Found | None:
         """Returns what the routing of a deployment reaches, None where it misses something."""
         s, want = self.setting, self.want
         workload = replace(s.workload, quality_at_least=want.floor)
@@ -282,7 +270,9 @@ class _Search:
                 quality_floor_hard=True,
                 unserved_usd=1.0 + 1000.0 * workload.dearest_request_usd,
                 hosted_budget_usd_per_h=left,
-            )
+                start_loads=loads,
+            ),
+            method,
         )
         if not routing.feasible:
             return None
@@ -291,7 +281,8 @@ class _Search:
             "rate_factor": routing.rate_factor,
             "cost": self._money(replicas) + routing.hosted_usd_per_h,
         }
-        return _Found(replicas, values[want.objective], routing.hosted_usd_per_h)
+        hosted = routing.hosted_usd_per_h
+        return _Found(replicas, values[want.objective], hosted, routing.loads)
 
     def point(self, reading: Reading, replicas: IntArray) -> FloatArray | None:
         """Returns the best point (N,) of a program with a deployment (P,), None without one."""
@@ -312,17 +303,17 @@ class _Search:
         return missing <= NEAR_RATIO * abs(relaxed.objective)
 
     def consider_first(self) -> None:
-        """Considers a first deployment where that is quicker than the search of the solver.
-
-        Of flows the one that a program with few merged classes finds; of tiers that of the plan.
-        """
+        """Considers a first deployment where that is quicker than the search of the solver."""
         s, want = self.setting, self.want
+        if self.has_many_tiers:
+            self.consider_relaxed()
+            return
         if not self.by_flows:
             self.improve_plan()
             return
         if s.workload.n_classes <= MOST_CLASSES:
             return
-        workload, tables = merged(s.workload, s.tables, MOST_CLASSES)
+        workload, tables = merged(s.workload, s.tables, min(MERGED_CLASSES, MOST_CLASSES))
         few = _Search(
             replace(s, workload=workload, tables=tables),
             replace(want, gap_ratio=max(MERGED_GAP_RATIO, want.gap_ratio), n_nodes=MERGED_NODES),
@@ -336,33 +327,35 @@ class _Search:
         if self.searched:
             return
         self.searched = True
-        _, joint = self.joint("conservative")
-        start = None if self.best is None else self.point("conservative", self.best.replicas)
-        gap = PART_OF_GAP * self.want.gap_ratio
-        solution = maximise_integer(joint.program, gap, self._n_nodes(joint), start)
-        if solution.found:
-            replicas = _whole(solution.values[joint.replicas])
-            self.consider(replicas)
-
-    def consider_nearby(self) -> None:
-        """Considers what can be made of the pools tried so far with one tier in each.
-
-        Tiers mixed within a pool promise a little more than an even split keeps, so what they find
-        may miss a limit by a hair.
-        """
-        if self.by_flows or not self.tried:
+        if self.has_many_tiers:
+            self.consider_strict(self._pools_tried(), NEARBY_TIERS)
             return
+        read, joint = self.joint("conservative")
+        start = None if self.best is None else self.point("conservative", self.best.replicas)
+        self._consider_point(read, joint, self._search(joint, start))
+
+    def consider_relaxed(self) -> None:
+        """Considers what can be made of the pools that the relaxation uses, and its roundings."""
+        _, joint = self.joint("conservative")
+        relaxed = maximise(joint.program)
+        if not relaxed.solved:
+            return
+        exact = relaxed.values[joint.replicas]
+        self.consider_strict(exact > USED, FEW_TIERS)
+        if self.best is None:
+            self.consider(repaired(self.setting.space, _whole(np.ceil(exact - USED)), exact))
+
+    def consider_strict(self, used: BoolArray, n_tiers: int) -> None:
+        """Considers what can be made of some pools (P,) with one tier in each.
+
+        Tiers mixed within a pool promise a little more than an even split keeps; one tier does not.
+        """
         s, want = self.setting, self.want
-        used = np.max(self.tried, axis=0) > 0
-        upper = np.where(used, s.space.upper, s.space.lower)
-        read = read_tiers(
-            s.workload,
-            s.tables,
-            replace(s.space, upper=upper),
-            s.headroom_ratio,
-            "conservative",
-            NEARBY_TIERS,
-        )
+        space = replace(s.space, upper=np.where(used, s.space.upper, s.space.lower))
+        args = s.workload, s.tables, space, s.headroom_ratio
+        read = read_tiers(*args, "conservative", n_tiers)
+        if read.case.work.size * read.loads.shape[1] > MOST_CELLS:
+            return
         joint = build_joint(
             read,
             want.objective,
@@ -373,16 +366,43 @@ class _Search:
             change=want.change,
         )
         n_nodes = self._n_nodes(joint)
-        solution = maximise_integer(joint.program, NEARBY_GAP_RATIO, n_nodes)
-        if solution.found:
-            self.consider(_whole(solution.values[joint.replicas]))
+        solution = maximise_integer(joint.program, STRICT_GAP_RATIO, n_nodes)
+        self._consider_point(read, joint, solution)
+
+    def _consider_point(self, read: Tiers | Flows, joint: Joint, solution: IntegerSolution) -> None:
+        """Considers the deployment of a point, if there is one, with its loads to start from."""
+        if not solution.found:
+            return
+        replicas = _whole(solution.values[joint.replicas])
+        shares = np.maximum(solution.values[joint.shares], 0.0).sum(axis=1)
+        self.consider(replicas, loads_per_replica(read, shares, replicas))
+
+    def _pools_tried(self) -> BoolArray:
+        """Returns the pools that any deployment tried so far has replicas of, (P,)."""
+        none = np.zeros_like(self.setting.space.lower)
+        return np.asarray(np.max([none, *self.tried], axis=0) > 0)
+
+    def repair(self) -> None:
+        """Considers deployments near those tried until one of them can be a plan.
+
+        First one replica away, then the exact routing of those tried and of the largest one: close
+        to what no deployment keeps, quick routings and mixed tiers miss what there is.
+        """
+        tried, space = self.tried[-LAST_TRIED:], self.setting.space
+        if not self.by_flows and not self.has_many_tiers:
+            self.consider_strict(self._pools_tried(), NEARBY_TIERS)
+        for near in next_to(tried, space)[:MOST_REPAIRS]:
+            if self.best is None:
+                self.consider(near)
+        for replicas in (*tried, *(grown(each, space, self._is_paid) for each in tried)):
+            if self.best is None:
+                self._keep(self._routed(replicas, method="exact"))
 
     def prove(self) -> None:
         """Solves the program of the bound, and considers the deployment that it ends with."""
-        _, joint = self.joint("optimistic")
+        read, joint = self.joint("optimistic")
         start = None if self.best is None else self.point("optimistic", self.best.replicas)
-        gap = PART_OF_GAP * self.want.gap_ratio
-        solution = maximise_integer(joint.program, gap, self._n_nodes(joint), start)
+        solution = self._search(joint, start)
         if solution.status == "none":
             self.status, self.best = "none", None
             return
@@ -390,15 +410,24 @@ class _Search:
             self.best_possible = self._proved(joint, solution.bound)
         if solution.found:
             self.solve_gap = (solution.bound - solution.objective) * joint.unit
-            self.consider(_whole(solution.values[joint.replicas]))
+            self._consider_point(read, joint, solution)
+
+    def _search(self, joint: Joint, start: FloatArray | None) -> IntegerSolution:
+        """Returns what a search of a whole program ends with; of a huge one only the bound."""
+        if joint.shares.size > MOST_CELLS:
+            relaxed = maximise_integer(joint.program.relaxed(), 0.0, 1)
+            status: Status = "none" if relaxed.status == "none" else "unknown"
+            return replace(relaxed, status=status)
+        gap = PART_OF_GAP * self.want.gap_ratio
+        return maximise_integer(joint.program, gap, self._n_nodes(joint), start)
 
     def _n_nodes(self, joint: Joint) -> int:
         """Returns after how many nodes a search of a program stops."""
-        return (
-            self.want.n_nodes
-            if self.by_flows
-            else nodes_within(self.want.n_nodes, joint.shares.size)
-        )
+        if self.by_flows:
+            return self.want.n_nodes
+        cells = joint.shares.size
+        harder = max(1.0, cells / EASY_CELLS) ** 2
+        return nodes_within(self.want.n_nodes, int(cells * harder))
 
     def _proved(self, joint: Joint, bound: float) -> float:
         """Returns a bound of the program in the objective's own unit, moved to the safe side."""
@@ -425,6 +454,7 @@ class _Search:
             tier_gap_ratio=whole - solver,
             method=method,
             cost_usd_per_h=self._usd_per_h(self.best),
+            loads=self.best.loads,
         )
 
     def nothing(self, status: Status, method: str) -> Solved:

@@ -26,7 +26,7 @@ from planner.errors import InputError
 from planner.explore import Effort, Explored
 from planner.named.boute_space import BouteSpace
 from planner.named.candidates import candidates
-from planner.named.fractions import Fractions, best_of_each
+from planner.named.fractions import Fractions, best_of_each, can_serve
 from planner.objectives import Evaluation, Objectives
 from planner.search import boute
 from planner.search.problem import ACCEPTED_VIOLATION, Progress, Trials
@@ -53,6 +53,8 @@ def explore_boute(
             "--method", "boute", "plans for given traffic, got maximise: rate_factor",
             "use --method auto",
         )  # fmt: skip
+    if not can_serve(objectives):
+        return best_of_each(objectives, [], NAME, complete=True)
     fractions = Fractions(objectives)
     budget = whole_budget_usd_per_h(objectives)
     lists = [candidates(fractions, group, budget) for group in fractions.groups]

@@ -53,7 +53,7 @@ class Group:
 
 
 class Fractions:
-    """The evaluation of deployments (P,) at load fractions (M,) of one case."""
+    """The evaluation of deployments (P,) at load fractions (M,) of a case that can be served."""
 
     def __init__(self, objectives: Objectives) -> None:
         self.objectives = objectives
@@ -159,6 +159,13 @@ class Fractions:
             status="unserved" if not served else "feasible" if met else "limits_missed",
             tier_loads=loads,
         )
+
+
+def can_serve(objectives: Objectives) -> bool:
+    """Returns whether each class has a pool in the box that may answer it."""
+    workload, upper = objectives.case.workload, objectives.case.space.upper
+    may = np.isfinite(workload.quality[: workload.n_classes]) & (upper > 0)
+    return bool(may.any(axis=1).all())
 
 
 def _groups(objectives: Objectives) -> tuple[Group, ...]:

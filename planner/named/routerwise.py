@@ -21,7 +21,7 @@ from planner.errors import InputError
 from planner.explore import Effort, Explored
 from planner.memo import reference, values
 from planner.named.ascent import Ascent
-from planner.named.fractions import Fractions, best_of_each
+from planner.named.fractions import Fractions, best_of_each, can_serve
 from planner.named.setups import list_setups
 from planner.objectives import Evaluation, Objectives
 from planner.search.hypervolume import RunningHypervolume
@@ -50,6 +50,8 @@ def explore_routerwise(
             "--method", "routerwise", "plans for given traffic, got maximise: rate_factor",
             "use --method auto",
         )  # fmt: skip
+    if not can_serve(objectives):
+        return best_of_each(objectives, [], NAME, complete=True)
     fractions = Fractions(objectives)
     wants_money = objectives.case.question.choose in ("cheapest", "knee")
     listed = list_setups(fractions, SETUPS[effort], seed, uses_all=not wants_money)

@@ -13,7 +13,8 @@ from planner.spec.table import PoolTable
 from planner.spec.workload import Workload
 
 Objective = Literal["quality", "cost", "rate_factor"]
-Method = Literal["fast", "exact"]
+Method = Literal["fast", "careful", "exact"]
+"""Exact is careful with a proof, which costs as much again."""
 RoutingStatus = Literal["optimal", "feasible", "unserved", "limits_missed", "infeasible"]
 
 

@@ -4,8 +4,8 @@ no limits            one linear program: exact
 limits over all      one linear program at the tables' mix (convex.py); if the routing misses a
 traffic only         limit in the even-split truth, the local search of limits.py repairs it
 limits of a class,   fast: tiers mixed within pools for a start (tiers.py), then the local search
-or cascades          exact: the integer program over tiers, then the local search from there;
-                     the bound is that of the relaxed tiers
+or cascades          careful: the integer program over tiers, then the local search from there
+                     exact: the same, and the bound is that of the relaxed tiers
 
 Loads that the problem gives to start from are one more start of the local search.
 """
@@ -27,6 +27,7 @@ from planner.routing.limits import (
     improve,
     priced,
 )
+from planner.routing.linear import IntegerSolution
 from planner.routing.problem import Method, Routing, RoutingProblem, RoutingStatus
 from planner.routing.program import UNSERVED_TOLERANCE, Point, at_caps
 from planner.routing.shadow import prices
@@ -80,7 +81,7 @@ def solve(problem: RoutingProblem, method: Method = "fast") -> Routing:
     if not scopes or not case.work.size:
         answer = _unlimited(case)
     elif case.n_cascades or any(scope is not None for scope in scopes):
-        answer = _by_tiers(case) if method == "fast" else _by_integer_tiers(case)
+        answer = _by_tiers(case) if method == "fast" else _by_integer_tiers(case, method)
     else:
         answer = _convex(case, method)
     return _routing(case, answer)
@@ -95,14 +96,14 @@ def _unlimited(case: Case) -> Answer:
 def _convex(case: Case, method: Method) -> Answer:
     """Returns the optimum at the tables' mix, repaired where the truth differs from it.
 
-    Exact also uses up what the majorants left, and adds the bound of the lower hulls. A routing
+    Careful also uses up what the majorants left; exact adds the bound of the lower hulls. A routing
     beyond that bound has left the tables' mix: then nothing is proved.
     """
     segments = conservative(case)
     point = solve_convex(case, segments)
     answer = Answer(point, priced(case, point), point.loads)
     missed = not point.solution.solved or _misses(case, point)
-    if missed or method == "exact":
+    if missed or method != "fast":
         n_rounds = FAST_ROUNDS if method == "fast" else EXACT_ROUNDS
         start = at_loads(case, np.minimum(point.loads, case.cap))
         ends = [improve(case, start, n_rounds), *_from_known(case)]
@@ -160,25 +161,31 @@ def _from_known(case: Case) -> list[Point]:
     return [improve(case, start, KNOWN_ROUNDS, CLOSE_STEP_RATIO)]
 
 
-def _by_integer_tiers(case: Case) -> Answer:
-    """Returns the best routing over all choices of tiers, improved further, with a bound."""
+def _by_integer_tiers(case: Case, method: Method) -> Answer:
+    """Returns the best routing over all choices of tiers, improved further; exact: with a bound."""
     tiers = tier_loads(case)
     chosen, solution = best_tiers(
         case, conservative_figures(case, tiers), tiers, SOLVE_GAP_RATIO, SOLVE_NODES
     )
+    starts = [at_loads(case, loads) for loads in (chosen, *_starts(case))]
+    ends = [improve(case, start, EXACT_ROUNDS) for start in starts]
+    best = _polished(case, max([*ends, *_from_known(case)], key=lambda point: point.value))
+    answer = _settled(case, best)
+    return answer if method == "careful" else _with_bound(case, answer, tiers, solution)
+
+
+def _with_bound(case: Case, answer: Answer, tiers: FloatArray, solution: IntegerSolution) -> Answer:
+    """Returns an answer with what no choice of tiers can beat, if the solver got that far."""
     loose = case.relaxed()
     n_parts = max(1, BOUND_CELLS // max(case.work.size * tiers.shape[1], 1))
     finer = split_tiers(tier_loads(loose), n_parts)
     _, relaxed = best_tiers(
         loose, optimistic_figures(loose, finer), finer, SOLVE_GAP_RATIO, SOLVE_NODES
     )
-    starts = [at_loads(case, loads) for loads in (chosen, *_starts(case))]
-    ends = [improve(case, start, EXACT_ROUNDS) for start in starts]
-    best = _polished(case, max([*ends, *_from_known(case)], key=lambda point: point.value))
-    left = (solution.bound - solution.objective) + (relaxed.bound - relaxed.objective)
     if not (solution.found and relaxed.found):  # the solver gave up: nothing is proved
-        return _settled(case, best)
-    return replace(_settled(case, best), bound=relaxed.bound, solve_gap=left)
+        return answer
+    left = (solution.bound - solution.objective) + (relaxed.bound - relaxed.objective)
+    return replace(answer, bound=relaxed.bound, solve_gap=left)
 
 
 def _polished(case: Case, best: Point) -> Point:

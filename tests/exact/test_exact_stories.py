@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from planner.exact.bound import bound
 from planner.exact.joint import Objective, build_joint
+from planner.exact.near import repaired
 from planner.exact.readings import read_tiers
-from planner.exact.seeds import repaired, seeds
+from planner.exact.seeds import seeds
 from planner.routing.linear import maximise, maximise_integer
 from planner.space import Offer
 
@@ -57,6 +58,18 @@ def priced(joined: Joined, factor: float) -> Joined:
 def stocked(joined: Joined, n: int) -> Joined:
     usd = [joined.space.offers[f"g{p}"][0].usd_per_h for p in range(2)]
     return replace(joined, space=make_box(usd, n))
+
+
+@pytest.mark.parametrize("objective", ["cost", "quality", "rate_factor"])
+def test_without_a_gpu_nothing_can_be_served(objective: Objective) -> None:
+    joined = stocked(random_joined(0), 0)
+    read = joined.workload, joined.tables, joined.space, HEADROOM_RATIO
+    joint = build_joint(read_tiers(*read, "optimistic", 3), objective, None, integer=True)
+    found = maximise_integer(joint.program, 1e-6, 100)
+    if objective == "rate_factor":
+        assert found.objective == pytest.approx(0.0, abs=1e-9)
+    else:
+        assert found.status == "none"
 
 
 @SOME

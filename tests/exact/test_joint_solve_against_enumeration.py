@@ -21,6 +21,7 @@ from exact_cases import (
     random_joined,
 )
 
+from planner.exact import solve
 from planner.exact.flows import read_flows
 from planner.exact.joint import build_joint
 from planner.exact.merge import merged
@@ -32,6 +33,11 @@ from planner.spec.workload import Workload
 STEPS = 81
 EARLY = Want("quality", gap_ratio=0.5, n_nodes=1)
 EXACT = Want("quality", gap_ratio=1e-6, n_nodes=10_000)
+
+
+def few_fast(n: int) -> list[object]:
+    """Returns n seeds, all but the first of them for the slow tests."""
+    return [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in range(n)]
 
 
 def setting_of(joined: Joined) -> Setting:
@@ -91,6 +97,11 @@ def best_of_all(seed: int, by_work: bool = False) -> float:
     return max(best_over_all_traffic(joined, n) for n in deployments(joined.space))
 
 
+def best_of_scaled(joined: Joined, ratio: float) -> float:
+    scaled = replace(joined, workload=joined.workload.with_limits_scaled(ratio))
+    return max(best_over_all_traffic(scaled, n) for n in deployments(joined.space))
+
+
 def check_quality(found: Solved, truth: float, joined: Joined) -> None:
     """A bound binds no plan, and a value is at most the bound and is within the box."""
     if truth > -np.inf:
@@ -141,6 +152,66 @@ def test_least_cost_within_limits_of_classes(seed: int) -> None:
     if found.value is not None:
         assert found.cost_usd_per_h == pytest.approx(found.value)
         assert found.value <= truth * 1.3 + 1e-9
+
+
+@pytest.mark.parametrize("seed", few_fast(4))
+@pytest.mark.parametrize("most_cells", [1, 60_000], ids=["relaxed", "searched"])
+def test_what_large_programs_get_is_true_as_well(
+    seed: int, most_cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged classes, few pools with one tier each, and the relaxation as the bound."""
+    monkeypatch.setattr(solve, "MOST_CLASSES", 1)
+    monkeypatch.setattr(solve, "MOST_CELLS", most_cells)
+    of_all, of_classes = over_all_traffic(seed), random_joined(seed, floor=False, stock=3)
+    check_quality(solve_joint(setting_of(of_all), EXACT), best_of_all(seed), of_all)
+    found = solve_joint(setting_of(of_classes), replace(EXACT, n_nodes=50))
+    truth = max(best_quality_on_grid(of_classes, n) for n in deployments(of_classes.space))
+    check_quality(found, truth, of_classes)
+    assert (found.best_possible is None) == (found.status == "none")
+    cost = replace(EXACT, objective="cost")
+    least = solve_joint(setting_of(of_classes), cost)
+    if truth > -np.inf:
+        assert least.best_possible is not None
+        assert least.best_possible <= least_cost_by_enumeration(of_classes) + 1e-9
+
+
+@pytest.mark.parametrize("seed", few_fast(4))
+def test_the_same_call_gives_the_same_answer(seed: int) -> None:
+    settings = (setting_of(over_all_traffic(seed)), setting_of(random_joined(seed)))
+    for setting in settings:
+        for objective in ("quality", "cost"):
+            want = Want(objective, setting.workload.quality_at_least)  # type: ignore[arg-type]
+            once, again = (solve_joint(setting, want) for _ in range(2))
+            assert once.replicas.tolist() == again.replicas.tolist()
+            assert (once.value, once.best_possible) == (again.value, again.best_possible)
+            assert (once.solve_gap_ratio, once.status) == (again.solve_gap_ratio, again.status)
+
+
+@pytest.mark.parametrize("seed", few_fast(6))
+def test_close_to_what_no_deployment_keeps_one_is_found(seed: int) -> None:
+    joined = over_all_traffic(seed)
+    low, high = 0.05, 1.0
+    while best_of_scaled(joined, high) == -np.inf:
+        high *= 2.0
+    while high - low > 0.005 * high:
+        middle = (low + high) / 2.0
+        kept = best_of_scaled(joined, middle) > -np.inf
+        low, high = (low, middle) if kept else (middle, high)
+    found = solve_joint(setting_of(joined), replace(EXACT, limits_ratio=1.01 * high))
+    assert found.status == "found"
+
+
+def test_loads_are_those_of_a_routing_that_serves_everything() -> None:
+    joined = over_all_traffic(3)
+    found = solve_joint(setting_of(joined), EXACT)
+    assert found.loads is not None
+    work_s = np.stack([table.work_s for table in joined.tables])
+    carried = float(found.loads @ found.replicas)
+    rates = joined.workload.rate_rps
+    assert float(rates @ work_s.min(axis=0)) <= carried + 1e-6
+    assert carried <= float(rates @ work_s.max(axis=0)) + 1e-6
+    most = [table.max_load * (1.0 - HEADROOM_RATIO) for table in joined.tables]
+    assert (found.loads <= np.array(most) + 1e-9).all()
 
 
 def test_a_start_changes_no_proof_and_loses_nothing() -> None:

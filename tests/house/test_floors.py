@@ -45,10 +45,9 @@ FLOORS: dict[str, int] = {
 MAIN_PATH = [
     "exact", "workload", "case", "money", "offered", "score", "simulate", "robust", "harden",
     "objectives", "keeping", "memo",
-    "explore", "named", "settle", "choose", "certify", "frontier", "prompt_bound", "believed", "drills",
-    "answer",
-    "confirm", "refine", "asked", "why", "worth", "rivals", "conflict", "what_if", "information", "relax",
-    "periods", "plan",
+    "explore", "named", "settle", "choose", "certify", "frontier", "prompt_bound", "believed",
+    "drills", "answer", "confirm", "refine", "asked", "why", "worth", "rivals", "conflict",
+    "what_if", "information", "relax", "periods", "plan",
 ]  # fmt: skip
 
 HEAVY = {"torch", "botorch", "gpytorch", "linear_operator"}

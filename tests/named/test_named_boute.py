@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_cases import enumerated, objectives_of, small, unlimited
+from made_cases import GPU, enumerated, objectives_of, small, unlimited
 
 pytest.importorskip("torch")
 
@@ -26,6 +26,11 @@ def space_of(objectives, budget=None):
 @pytest.fixture(scope="module")
 def objectives(tmp_path_factory):
     return objectives_of(tmp_path_factory.mktemp("boute"), small(choose="best_quality"))
+
+
+def test_what_no_stock_serves_has_no_candidate(tmp_path):
+    explored = explore_boute(objectives_of(tmp_path, small(stock={GPU: 0})), "quick", 0)
+    assert explored.evaluations == explored.front == () and explored.complete
 
 
 def test_points_lie_in_the_search_space(objectives):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_cases import enumerated, hosted_objectives, objectives_of, small, unlimited
+from made_cases import GPU, enumerated, hosted_objectives, objectives_of, small, unlimited
 
 from planner.choose import choose
 from planner.errors import InputError
@@ -147,6 +147,14 @@ def test_hosted_pools_are_one_more_option(tmp_path):
     objectives = hosted_objectives(tmp_path, choose="cheapest")
     explored = explore_routerwise(objectives, "quick", 0)
     assert any(e.replicas[0] == 1 and e.routing.hosted_usd_per_h > 0 for e in explored.evaluations)
+
+
+@pytest.mark.parametrize("n_gpus", [0, 3])  # no pool fits, or none that the first class may use
+def test_what_no_stock_serves_has_no_setup(n_gpus, tmp_path):
+    question = small(stock={GPU: n_gpus})
+    question["classes"][0]["pools"] = ["llama-3.1-70b-h100-tp4"]
+    explored = explore_routerwise(objectives_of(tmp_path, question), "quick", 0)
+    assert explored.evaluations == explored.front == () and explored.complete
 
 
 def test_largest_traffic_is_refused(tmp_path):
