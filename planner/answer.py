@@ -9,7 +9,7 @@ import numpy as np
 from planner import __version__
 from planner.case import Case
 from planner.drills import by_tables
-from planner.frontier import Proof
+from planner.proofs.frontier import Proof
 from planner.score import Figure
 from planner.settle import Settled
 from planner.spec.arrays import FloatArray, IntArray

@@ -27,7 +27,7 @@ from planner.case import Case
 from planner.explore import Effort
 from planner.money import priced
 from planner.objectives import Objectives
-from planner.prompt_bound import prompt_bound
+from planner.proofs.prompt_bound import prompt_bound
 from planner.quality.folds import fold_of
 from planner.quality.means import class_models
 from planner.quality.scores import Scores, scores_of

@@ -23,12 +23,9 @@ import numpy as np
 from planner.answer import make_answer, make_provenance
 from planner.believed import quality_basis, remarks
 from planner.case import Case, make_case
-from planner.certify import proven_bound
 from planner.choose import choose, settled_front
 from planner.confirm import Confirmed, Stage, confirm, make_stage, simulated_ratios
 from planner.explore import Effort, Explored, SearchMethod, explore
-from planner.frontier import front_proofs, traded_bound
-from planner.information import to_measure
 from planner.keeping import starts_near
 from planner.named.boute import explore_boute
 from planner.named.routerwise import explore_routerwise
@@ -36,16 +33,19 @@ from planner.objectives import Objectives, make_objectives
 from planner.offered import offered
 from planner.parallel.local import LocalWorkers
 from planner.parallel.workers import Workers
+from planner.proofs.certify import proven_bound
+from planner.proofs.frontier import front_proofs, traded_bound
 from planner.quality.cascade import CascadeOption
+from planner.reasons.information import to_measure
+from planner.reasons.relax import infeasible
+from planner.reasons.what_if import what_if
+from planner.reasons.why import reasons
 from planner.refine import Refined, refine
-from planner.relax import infeasible
 from planner.search import surrogate
 from planner.search.problem import Progress
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
-from planner.what_if import what_if
-from planner.why import reasons
 
 T = TypeVar("T")
 

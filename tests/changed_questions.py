@@ -9,11 +9,11 @@ from typing import Any
 from made_cases import enumerated, objectives_of
 from questions import inputs_of
 
-from planner.asked import CARE, Asked
-from planner.certify import proven_bound
 from planner.choose import choose
 from planner.explore import Effort, Explored
 from planner.objectives import Evaluation, Objectives
+from planner.proofs.certify import proven_bound
+from planner.reasons.asked import CARE, Asked
 from planner.settle import Settled, settle
 from planner.spec.plan import Bound
 

@@ -23,7 +23,6 @@ from made_cases import (
 from questions import inputs_of, small, write_question
 
 from planner.case import make_case
-from planner.certify import proven_bound
 from planner.choose import choose
 from planner.errors import InputError
 from planner.files.inputs import read_inputs
@@ -33,6 +32,7 @@ from planner.gate.finding import Finding
 from planner.gate.placement import placement_findings
 from planner.keeping import starts_near
 from planner.plan import make_plan
+from planner.proofs.certify import proven_bound
 from planner.simulate.engines import engine_of
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan

@@ -19,12 +19,13 @@ from rich.console import Console
 
 from planner.answer import make_answer, make_provenance
 from planner.case import Case, make_case
-from planner.certify import proven_bound
 from planner.files.plans import plan_hash, plan_text, read_plan, read_routes, routes_of, write_plan
 from planner.gate.check import check
 from planner.gate.diff import diff
 from planner.objectives import Objectives, make_objectives
+from planner.proofs.certify import proven_bound
 from planner.quality.cascade import CascadeOption
+from planner.reasons.why import _cascades
 from planner.report.diff import render_diff
 from planner.report.plan import render_plan
 from planner.routing import truth
@@ -32,7 +33,6 @@ from planner.score import score
 from planner.settle import Settled, _tidy, class_mixes, settle
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
-from planner.why import _cascades
 
 OPTIONS = (option(), option("easy", quality=0.88, escalated_ratio=0.2, signal="length", below=-250))
 BIG, TINY = "llama-3.1-70b-h100-tp4", "llama-3.1-8b-h100"  # the order of the pools in a case

@@ -9,12 +9,12 @@ import pytest
 from made_cases import GPU, enumerated, make_objectives
 from questions import inputs_of, small
 
-from planner.asked import Asked
 from planner.case import make_case
 from planner.choose import choose
-from planner.conflict import find_conflict, is_impossible, promises_of
 from planner.errors import Infeasible
-from planner.relax import CARE, infeasible
+from planner.reasons.asked import Asked
+from planner.reasons.conflict import find_conflict, is_impossible, promises_of
+from planner.reasons.relax import CARE, infeasible
 from planner.spec.question import Question
 
 

@@ -150,7 +150,9 @@ def test_a_plan_says_what_it_survives_and_the_gate_finds_the_same() -> None:
     assert {d.pool: d.replicas for d in plan.deployment} == {OWN[0]: 2, OWN[1]: 1}
     assert len(plan.survives) == 2
     assert all(s.survives and s.verdict in ("met", "too close to call") for s in plan.survives)
-    assert any(text.startswith("surviving 2 scenarios costs +0.00 $/h and quality -") for text in plan.why)
+    assert any(
+        text.startswith("surviving 2 scenarios costs +0.00 $/h and quality -") for text in plan.why
+    )
     assert '"survives"' in plan_text(plan)
     assert codes(plan) == []
 

@@ -12,8 +12,8 @@ from made_cases import enumerated, good, objectives_of, small, unlimited
 from planner.choose import choose, settled_front
 from planner.exact.solve import Setting, Solved, Want
 from planner.explore import Explored
-from planner.frontier import front_proofs, traded_bound
 from planner.objectives import Objectives
+from planner.proofs.frontier import front_proofs, traded_bound
 from planner.settle import Settled
 
 
@@ -127,7 +127,7 @@ def test_a_point_outside_what_was_proved_about_has_no_proof(
     ratio: float | None,
 ) -> None:
     best = None if ratio is None else ratio * cheapest.score.quality
-    monkeypatch.setattr("planner.frontier.solve_joint", lambda *_: solved(status, best))
+    monkeypatch.setattr("planner.proofs.frontier.solve_joint", lambda *_: solved(status, best))
     assert front_proofs(limited, [cheapest], "quick") == (None,)
 
 
@@ -142,7 +142,7 @@ def test_an_interrupt_leaves_the_rest_without_proofs(
             raise KeyboardInterrupt
         return solved("found", 0.9)
 
-    monkeypatch.setattr("planner.frontier.solve_joint", interrupted)
+    monkeypatch.setattr("planner.proofs.frontier.solve_joint", interrupted)
     proofs = front_proofs(limited, [cheapest] * 3, "quick")
     assert [proof is None for proof in proofs] == [False, True, True]
     assert proofs[0] is not None and proofs[0].best_possible == 0.9
@@ -159,6 +159,6 @@ def test_a_latency_that_nobody_measured_limits_nothing(
         asked.append(setting)
         return solved("found", 1.0)
 
-    monkeypatch.setattr("planner.frontier.solve_joint", seen)
+    monkeypatch.setattr("planner.proofs.frontier.solve_joint", seen)
     front_proofs(free, [known, unknown], "quick")
     assert [len(setting.workload.limits) for setting in asked] == [1, 0]

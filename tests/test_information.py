@@ -10,8 +10,8 @@ import pytest
 from made_cases import GPU, enumerated, objectives_of, small, unlimited
 
 from planner.choose import choose
-from planner.information import TOLERANCE, to_measure
 from planner.objectives import Objectives
+from planner.reasons.information import TOLERANCE, to_measure
 from planner.settle import Settled
 from planner.spec.table import quantile_ms
 

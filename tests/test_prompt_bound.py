@@ -19,7 +19,7 @@ from planner.believed import _Foretold, _setting, quality_basis
 from planner.case import make_case
 from planner.files.inputs import read_inputs
 from planner.objectives import Objectives, make_objectives
-from planner.prompt_bound import GAP_RATIO, prompt_bound
+from planner.proofs.prompt_bound import GAP_RATIO, prompt_bound
 from planner.quality.folds import fold_of
 from planner.quality.scores import Scores, scores_of
 from planner.settle import Settled, settle

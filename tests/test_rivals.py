@@ -11,8 +11,8 @@ import pytest
 from changed_questions import Answered, able
 from made_cases import GPU, objectives_of, small, unlimited
 
-from planner.asked import deployment_of
-from planner.rivals import (
+from planner.reasons.asked import deployment_of
+from planner.reasons.rivals import (
     Others,
     how_long,
     rival_and_refused,

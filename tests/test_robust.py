@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from questions import small
 
 from planner.answer import make_answer, make_provenance
-from planner.certify import proven_bound
 from planner.exact.bound import BoundResult
 from planner.files.plans import routes_of
 from planner.objectives import Objectives
+from planner.proofs.certify import proven_bound
 from planner.robust import (
     fallback_order,
     fallen_back,
@@ -294,7 +294,7 @@ def test_a_proof_that_the_plan_beats_gives_way_to_the_one_without_scenarios(
     o = objectives(failures="replica")
     settled = settle(o, z(2, 1))
     beaten = BoundResult(1.1 * settled.cost_usd_per_h, 0.0, False, "beaten")
-    monkeypatch.setattr("planner.certify.robust_bound", lambda *_: beaten)
+    monkeypatch.setattr("planner.proofs.certify.robust_bound", lambda *_: beaten)
     found = proven_bound(o, settled)
     assert found is not None
     assert found == proven_bound(objectives(), settled)

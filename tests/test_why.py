@@ -20,9 +20,9 @@ from made_cases import (
 
 from planner.explore import Explored, explore
 from planner.objectives import Objectives
+from planner.reasons.why import reasons
 from planner.settle import Settled, settle
 from planner.spec.plan import Bound
-from planner.why import reasons
 
 SMALL_POOL, LARGE_POOL = "llama-3.1-8b-h100", "llama-3.1-70b-h100-tp4"
 POOLS = (LARGE_POOL, SMALL_POOL)

@@ -9,8 +9,8 @@ import pytest
 from changed_questions import Answered, able, cheapest
 from made_cases import GPU, objectives_of, small, unlimited
 
+from planner.reasons.worth import LESS_QUALITY, one_more, what_more_buys, worth_sentences
 from planner.spec.reasons import Worth
-from planner.worth import LESS_QUALITY, one_more, what_more_buys, worth_sentences
 
 TOLERANCE_USD = 0.01
 

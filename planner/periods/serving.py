@@ -17,7 +17,7 @@ from planner.exact.readings import Reading, Tiers, halved, read_tiers
 from planner.explore import Effort, explore
 from planner.objectives import make_objectives
 from planner.periods.cases import Site
-from planner.relax import infeasible
+from planner.reasons.relax import infeasible
 from planner.settle import Settled, settle
 from planner.spec.arrays import IntArray
 

@@ -101,10 +101,7 @@ def test_with_enough_cells_the_front_is_the_true_one(seed: int) -> None:
     front = front_of(made, 400)
     worst, floor = float(made.cost.max()) + 10.0, 0.0
     truth = sum(
-        sum(
-            (high - low) * max(0.0, made.best(level, low))
-            for low, high in pairwise(ends)
-        )
+        sum((high - low) * max(0.0, made.best(level, low)) for low, high in pairwise(ends))
         for level in range(len(RATIOS))
         for ends in [[*np.unique(made.cost).tolist(), worst]]
     )

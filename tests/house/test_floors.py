@@ -13,41 +13,20 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["spec", "errors"], 0),
     **dict.fromkeys(["files", "space", "latency", "routing", "quality", "scheduling", "search"], 1),
     **dict.fromkeys(["arrivals", "steady", "parallel"], 1),
-    **dict.fromkeys(
-        [
-            "workload",
-            "case",
-            "money",
-            "offered",
-            "score",
-            "objectives",
-            "keeping",
-            "memo",
-            "explore",
-            "named",
-            "settle",
-            "choose",
-        ],
-        2,
-    ),
-    **dict.fromkeys(["robust", "harden", "drills"], 2),
-    **dict.fromkeys(["certify", "frontier", "prompt_bound", "believed", "drills",
-    "answer", "confirm", "refine"], 2),
-    **dict.fromkeys(["asked", "why", "worth", "rivals", "conflict"], 2),
-    **dict.fromkeys(["information", "periods"], 2),
-    **dict.fromkeys(["exact", "simulate", "runtime", "profile"], 2),
-    **dict.fromkeys(["plan", "relax", "what_if", "gate"], 3),
+    **dict.fromkeys(["workload", "case", "money", "offered", "score", "objectives", "keeping"], 2),
+    **dict.fromkeys(["memo", "explore", "named", "settle", "choose", "robust", "harden"], 2),
+    **dict.fromkeys(["proofs", "believed", "drills", "answer", "confirm", "refine"], 2),
+    **dict.fromkeys(["exact", "simulate", "runtime", "profile", "reasons", "periods"], 2),
+    **dict.fromkeys(["plan", "gate"], 3),
     **dict.fromkeys(["report", "export"], 4),
     **dict.fromkeys(["cli", "__main__"], 5),
 }
-# The main path is cut into files that build on each other; each may import those before it.
+# The main path is cut into rooms that build on each other; each may import those before it.
 # The exact bounds come first: they know arrays only, and the exploration starts from them.
 MAIN_PATH = [
     "exact", "workload", "case", "money", "offered", "score", "simulate", "robust", "harden",
-    "objectives", "keeping", "memo",
-    "explore", "named", "settle", "choose", "certify", "frontier", "prompt_bound", "believed",
-    "drills", "answer", "confirm", "refine", "asked", "why", "worth", "rivals", "conflict",
-    "what_if", "information", "relax", "periods", "plan",
+    "objectives", "keeping", "memo", "explore", "named", "settle", "choose", "proofs", "believed",
+    "drills", "answer", "confirm", "refine", "reasons", "periods", "plan",
 ]  # fmt: skip
 
 HEAVY = {"torch", "botorch", "gpytorch", "linear_operator"}

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from planner.asked import Asked, Care, in_words
-from planner.conflict import Promise, find_conflict, is_impossible, promises_of, stock_of
 from planner.errors import Infeasible
 from planner.explore import Explored, seeds_of
 from planner.objectives import Objectives
+from planner.reasons.asked import Asked, Care, in_words
+from planner.reasons.conflict import Promise, find_conflict, is_impossible, promises_of, stock_of
+from planner.reasons.worth import loosened, one_more
 from planner.score import duration
 from planner.settle import Settled, settle
 from planner.spec.inputs import Inputs
 from planner.spec.question import Question
-from planner.worth import loosened, one_more
 
 LOOSEST_FACTOR = 10.0
 """Limits are loosened by at most this; what needs more is hopeless for another reason."""

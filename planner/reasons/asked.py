@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.case import Case, make_case
-from planner.certify import optimised
 from planner.choose import change_usd, ranked
 from planner.errors import InputError
 from planner.exact.bound import bound
@@ -22,6 +21,7 @@ from planner.exact.solve import Want, solve_joint
 from planner.explore import Effort, explore_narrowly
 from planner.keeping import change_of
 from planner.objectives import LEAST_GAIN, Evaluation, Objectives, make_objectives
+from planner.proofs.certify import optimised
 from planner.search.problem import ACCEPTED_VIOLATION
 from planner.settle import Settled, class_mixes, settle
 from planner.spec.arrays import IntArray

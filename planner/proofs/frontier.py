@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from planner.certify import TOUCHING_RATIO
 from planner.exact.solve import Setting, Want, solve_joint
 from planner.explore import Effort
 from planner.objectives import Objectives, latency_objective
+from planner.proofs.certify import TOUCHING_RATIO
 from planner.settle import Settled
 from planner.spec.plan import Bound
 

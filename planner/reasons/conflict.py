@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from planner.asked import Asked
 from planner.exact.bound import bound
 from planner.exact.joint import Objective
 from planner.exact.solve import Want, solve_joint
+from planner.reasons.asked import Asked
+from planner.reasons.worth import one_more
 from planner.score import duration
 from planner.spec.question import Limit, Question, RequestClass
-from planner.worth import one_more
 
 MANY_GPUS = 10_000
 N_NODES = 100

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from planner.asked import CARE, Asked, in_words
 from planner.explore import Effort, Explored
 from planner.objectives import Objectives
-from planner.rivals import Others, how_long, rival_and_refused, rival_sentences, stays_sentences
+from planner.reasons.asked import CARE, Asked, in_words
+from planner.reasons.rivals import (
+    Others,
+    how_long,
+    rival_and_refused,
+    rival_sentences,
+    stays_sentences,
+)
+from planner.reasons.worth import what_more_buys, worth_sentences
 from planner.settle import Settled
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Bound
 from planner.spec.reasons import Reasons
-from planner.worth import what_more_buys, worth_sentences
 
 
 def what_if(

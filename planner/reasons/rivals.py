@@ -23,13 +23,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from planner.answer import MONEY_DIGITS, RATIO_DIGITS
-from planner.asked import LEAST_USD_PER_H, Asked, deployment_of
-from planner.certify import TOUCHING_RATIO, optimised
 from planner.choose import ranked
 from planner.exact.bound import bound as bound_of
 from planner.explore import Effort, Explored
 from planner.keeping import change_of
 from planner.objectives import LEAST_GAIN, Evaluation, Objectives
+from planner.proofs.certify import TOUCHING_RATIO, optimised
+from planner.reasons.asked import LEAST_USD_PER_H, Asked, deployment_of
 from planner.search.problem import ACCEPTED_VIOLATION
 from planner.settle import Settled, settle
 from planner.space import Offer, Space

@@ -16,17 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.answer import MONEY_DIGITS, RATIO_DIGITS
-from planner.asked import LEAST_USD_PER_H, Asked
-from planner.certify import optimised
 from planner.explore import Effort
 from planner.objectives import LEAST_GAIN
+from planner.proofs.certify import optimised
+from planner.reasons.asked import LEAST_USD_PER_H, Asked
+from planner.reasons.why import BINDING_RATIO
 from planner.score import Figure, duration
 from planner.settle import Settled
 from planner.space import Offer
 from planner.spec.plan import Bound
 from planner.spec.question import Limit, Question, Supply
 from planner.spec.reasons import GainUnit, Worth
-from planner.why import BINDING_RATIO
 
 LOOSER_RATIO = 1.1
 LESS_QUALITY = 0.01

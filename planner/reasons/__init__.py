@@ -1,0 +1,1 @@
+"""Why this plan: what binds, what more would buy, the rival, the ranges, and why there is none."""
