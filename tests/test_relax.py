@@ -47,6 +47,7 @@ def test_a_limit_too_tight_names_the_limit_that_works(tmp_path: Path) -> None:
     make_plan(inputs_of(tmp_path / "yes", question), "quick", "enumerate")
 
 
+@pytest.mark.slow
 def test_a_floor_too_high_names_the_best_quality(tmp_path: Path) -> None:
     refused = refusal(tmp_path / "no", quality_at_least=0.95)
     best = number(r"a quality of ([\d.]+) is the best", refused.relaxations)
@@ -54,6 +55,7 @@ def test_a_floor_too_high_names_the_best_quality(tmp_path: Path) -> None:
     make_plan(inputs_of(tmp_path / "yes", small(quality_at_least=best - 1e-3)), "quick")
 
 
+@pytest.mark.slow
 def test_too_little_stock_names_what_is_missing(tmp_path: Path) -> None:
     refused = refusal(tmp_path / "no", stock={"h100-sxm-80g": 4})
     more = number(r"(\d+) more h100-sxm-80g", refused.relaxations)
