@@ -103,9 +103,7 @@ def make_plan(
     basis = _finished(lambda: quality_basis(inputs.files, objectives, chosen, seed, effort))
     front = _finished(lambda: settled_front(objectives, explored, chosen, refined.settled))
     why = _finished(lambda: reasons(objectives, chosen, explored, bound))
-    other, told = _finished(
-        lambda: what_if(inputs, objectives, explored, chosen, bound, in_production, effort)
-    )
+    other, told = what_if(inputs, objectives, explored, chosen, bound, in_production, effort)
     why += [*remarks(inputs.files, basis), *confirmed.why, *told]
     first = _finished(lambda: to_measure(objectives, chosen, explored, effort))
     provenance = make_provenance(

@@ -9,6 +9,7 @@ import pytest
 from changed_questions import Answered, able, cheapest
 from made_cases import GPU, objectives_of, small, unlimited
 
+from planner.reasons.what_if import INTERRUPTED, what_if
 from planner.reasons.worth import LESS_QUALITY, one_more, what_more_buys, worth_sentences
 from planner.spec.reasons import Worth
 
@@ -24,6 +25,25 @@ def frugal(tmp_path_factory: pytest.TempPathFactory) -> Answered:
 def found(frugal: Answered) -> dict[str, Worth]:
     worth = what_more_buys(frugal.asked, frugal.chosen, frugal.bound, "thorough")
     return {each.what: each for each in worth}
+
+
+def test_ctrl_c_leaves_a_plan_without_answers_to_other_questions(
+    frugal: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("planner.reasons.what_if.what_more_buys", interrupted)
+    said, sentences = what_if(
+        frugal.inputs,
+        frugal.objectives,
+        frugal.explored,
+        frugal.chosen,
+        frugal.bound,
+        None,
+        "quick",
+    )
+    assert not said and sentences == [INTERRUPTED]
 
 
 def test_a_lower_floor_saves_what_the_lower_floor_costs_less(

@@ -19,6 +19,8 @@ from planner.spec.inputs import Inputs
 from planner.spec.plan import Bound
 from planner.spec.reasons import Reasons
 
+INTERRUPTED = "interrupted: what more would buy, and how long the plan stays the best, is not known"
+
 
 def what_if(
     inputs: Inputs,
@@ -31,6 +33,8 @@ def what_if(
 ) -> tuple[Reasons, list[str]]:
     """Returns what more would buy, who came second and how long the plan stays the best.
 
+    After Ctrl-C nothing of it: the plan does not depend on it.
+
     Args:
         inputs: the question and the pools.
         objectives: with what was learned about the pools.
@@ -41,6 +45,15 @@ def what_if(
         effort: how much is asked, and how much of it proved.
     """
     asked = Asked(inputs, objectives, chosen, (chosen.replicas,), kept, CARE[effort])
+    try:
+        return _answered(asked, explored, chosen, bound, effort)
+    except KeyboardInterrupt:
+        return Reasons(), [INTERRUPTED]
+
+
+def _answered(
+    asked: Asked, explored: Explored, chosen: Settled, bound: Bound | None, effort: Effort
+) -> tuple[Reasons, list[str]]:
     others = Others(asked, explored, chosen, effort)
     rival, refused = rival_and_refused(others)
     found = Reasons(
