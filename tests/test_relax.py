@@ -47,6 +47,18 @@ def test_a_limit_too_tight_names_the_limit_that_works(tmp_path: Path) -> None:
     make_plan(inputs_of(tmp_path / "yes", question), "quick", "enumerate")
 
 
+def test_a_limit_that_nothing_comes_near_is_not_called_a_conflict_of_several(
+    tmp_path: Path,
+) -> None:
+    question = small()
+    question["classes"][0]["limits"][0]["at_most_ms"] = 20
+    refused = refusal(tmp_path, classes=question["classes"])
+    assert len(refused.conflict) == 1 and "p95 e2e of easy" in refused.conflict[0]
+    assert refused.relaxations == (
+        "nothing that was found, with that limit loosened up to 10 times",
+    )
+
+
 @pytest.mark.slow
 def test_a_floor_too_high_names_the_best_quality(tmp_path: Path) -> None:
     refused = refusal(tmp_path / "no", quality_at_least=0.95)

@@ -50,8 +50,15 @@ def infeasible(
     conflict = find_conflict(asked)
     found = list(_ways_out(asked, conflict, nearest))
     if not found:
-        found = ["no single relaxation was found: relax several promises together"]
+        found = [_no_way_out(conflict)]
     return Infeasible(binding, distance, found, [promise.what for promise in conflict])
+
+
+def _no_way_out(conflict: tuple[Promise, ...]) -> str:
+    """Returns what to do where no promise relaxed alone was found to be enough."""
+    if len(conflict) == 1 and conflict[0].kind == "limit":
+        return f"nothing that was found, with that limit loosened up to {LOOSEST_FACTOR:g} times"
+    return "no single relaxation was found: relax several promises together"
 
 
 def _solved(asked: Asked, **update: object) -> Settled | None:
