@@ -8,7 +8,7 @@ realistic   6 models on 6 kinds of GPU, 64 GPUs, 50 and 200 classes (realistic_i
             cells over three limits; how far each is certified, CPU seconds per cell and together
 nsga        NSGA-II (pymoo) on the same instance of 50 classes with the exact routing program
             inside: what 4,000 of its evaluations reach within each cell's budget and limit
-large       10 models on 8 kinds of GPU, 512 GPUs, one cell
+large       10 models on 8 kinds of GPU, 512 GPUs: six cells, three budgets by two limits
 boute       two models, 24 to 48 GPUs of 3 to 6 kinds, p95 limit: one budget and one target, beside
             the search time of BOute (arXiv 2602.10729, its table of scalability, another machine)
 

@@ -206,7 +206,7 @@ def build(setup: Setup, folder: Path) -> Objectives:
     """Returns the evaluation of a set-up, whose files are written to a folder."""
     profiles = folder / "profiles"
     write_yaml(profiles / "gpus.yaml", [gpu_entry(name) for name in setup.stock])
-    facts = [model_facts(replace(model)) for model in setup.models]
+    facts = [model_facts(model) for model in setup.models]
     write_yaml(profiles / "models.yaml", facts)
     for model in setup.models:
         for gpu in setup.stock:

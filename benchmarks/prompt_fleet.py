@@ -8,8 +8,6 @@ load is in replicas of the model's first pool.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 from realistic_instance import MODELS, Size, realistic_instance
@@ -54,8 +52,3 @@ def random_deployment(random: np.random.Generator, space: Space) -> NDArray[np.i
                 replicas[pool] -= 1
                 break
     return replicas
-
-
-def with_limit(fleet: Fleet, ratio: float) -> Fleet:
-    """The fleet with a limit that many times as wide."""
-    return replace(fleet, slope=fleet.slope / ratio)

@@ -1,4 +1,4 @@
-"""Realistic instances of the joint problem: six models on six kinds of GPU, 64 GPUs, 98 pools.
+"""Realistic instances of the joint problem: six models on six kinds of GPU, 64 GPUs, 96 pools.
 
 Synthetic and deterministic, tables made directly (no profile is fitted), so that the engine alone
 is measured. Speeds follow a roofline with public GPU figures, qualities a logistic curve.

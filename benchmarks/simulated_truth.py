@@ -12,6 +12,7 @@ the question and the seeds are fixed. Exit code 1 where the claim does not hold.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -81,6 +82,7 @@ def share(trials: Trials, n: int, reference: np.ndarray, whole: float) -> float:
 
 def main() -> int:
     """Returns 0 where the claim holds, else 1."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with TemporaryDirectory() as folder, LocalWorkers() as workers:
         theatre = theatre_of(Path(folder), workers)
         looked = theatre.look_everywhere()

@@ -392,10 +392,9 @@ def _estimate(
         n, traffic = int(mine.sum()), float(setting.weight[mine].sum())
         copies = np.unique(setting.scores.group[mine], return_inverse=True)[1]
         off = np.bincount(copies, value[mine] - value[mine].mean())
-        seen = float(off @ off) / n * off.size / max(off.size - 1, 1)
+        seen = float(off @ off) / n**2 * off.size / max(off.size - 1, 1)
         # A prompt more might have been anywhere: equal scores of a few prompts are not certain.
-        spread = max(seen, WIDEST_VARIANCE / n)
-        variance += traffic**2 * spread / n
+        variance += traffic**2 * max(seen, WIDEST_VARIANCE / off.size**2)
     width = TWO_SIDED * float(np.sqrt(variance))
     return mean, mean - width, mean + width
 

@@ -20,7 +20,9 @@ import numpy as np
 from planner.files.plans import routes_of
 from planner.robust import Survival
 from planner.simulate.demand import FILL_S
+from planner.simulate.estimates import Estimate
 from planner.simulate.failures import Failure
+from planner.simulate.figures import verdict
 from planner.simulate.rehearse import Options, rehearse
 from planner.simulate.scene import Scene
 from planner.spec.inputs import QuestionFiles
@@ -158,7 +160,5 @@ def _with_simulation(said: Survived, scenario: Scenario, simulated: Simulated | 
 
 def _verdict(figure: SimulatedFigure, limits_ratio: float) -> Verdict:
     """Returns where an interval lies against what is allowed while a scenario lasts (§9)."""
-    allowed_ms = (figure.at_most_ms or 0.0) * limits_ratio
-    if figure.high_ms <= allowed_ms:
-        return "met"
-    return "missed" if figure.low_ms > allowed_ms else "too close to call"
+    interval = Estimate(figure.ms, figure.low_ms, figure.high_ms)
+    return verdict(interval, (figure.at_most_ms or 0.0) * limits_ratio)

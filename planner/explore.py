@@ -115,7 +115,7 @@ def explore(
         size = problem.box.count(limit)
         if size <= limit:
             trials = enumeration.search(problem, max(size, 1), seed, None, on_trial)
-            return _explored(memo, "enumeration", trials.complete, exhaustive=trials.complete)
+            return explored_of(memo, "enumeration", trials.complete, exhaustive=trials.complete)
         if method == "enumerate":
             raise InputError.single(
                 "--method", "enumerate", f"the box has more than {limit:,} deployments and levels",
@@ -125,12 +125,12 @@ def explore(
     if method in searches:
         n, first = budget.local + budget.focus, _level_zero(problem, start)
         trials = searches[method](problem, n, seed, first, on_trial)
-        return _explored(memo, NAMES[method], trials.complete)
+        return explored_of(memo, NAMES[method], trials.complete)
     certified = _CertifiedFront(objectives, memo, problem, budget, on_trial)
     if not certified.search(start):
-        return _explored(memo, EXACT, complete=False)
+        return explored_of(memo, EXACT, complete=False)
     if method == "exact":
-        return _explored(memo, EXACT, second_look(objectives, memo, budget.exact))
+        return explored_of(memo, EXACT, second_look(objectives, memo, budget.exact))
     return _in_stages(objectives, memo, problem, budget, seed, on_trial)
 
 
@@ -234,7 +234,7 @@ def explore_narrowly(
     narrow = _focus_problem(objectives, whole, memo)
     trials = local_search.search(narrow, n_evaluations, 0, _level_zero(whole, start), None)
     second_look(objectives, memo, N_NARROW_LOOKS)
-    return _explored(memo, NAMES["local"], trials.complete)
+    return explored_of(memo, NAMES["local"], trials.complete)
 
 
 def explore_again(
@@ -263,7 +263,7 @@ def explore_again(
     method, last = before.method, NAMES["local"]
     if not method.endswith(last):
         method = f"{method}, then {last}"
-    return _explored(memo, method, complete)
+    return explored_of(memo, method, complete)
 
 
 def _level_zero(problem: Problem, start: Sequence[IntArray]) -> IntArray | None:
@@ -298,9 +298,9 @@ def _in_stages(
         moved = _of_total(on_trial, done, total, volume)
         trials = local_search.search(stage, n + n_known, seed, start, moved)
         if not trials.complete:
-            return _explored(memo, names, complete=False)
+            return explored_of(memo, names, complete=False)
         done += n
-    return _explored(memo, names, second_look(objectives, memo, budget.exact))
+    return explored_of(memo, names, second_look(objectives, memo, budget.exact))
 
 
 def second_look(objectives: Objectives, memo: Memo, n: int) -> bool:
@@ -396,7 +396,7 @@ def _of_total(
     return lambda done, _, own: on_trial(before + done, total, own if volume is None else volume)
 
 
-def _explored(memo: Memo, method: str, complete: bool, exhaustive: bool = False) -> Explored:
+def explored_of(memo: Memo, method: str, complete: bool, exhaustive: bool = False) -> Explored:
     """Returns all that was evaluated, with the front over all of it."""
     seen = list(memo.seen.items())
     if not seen:  # an empty box, or interrupted before the first evaluation

@@ -1,4 +1,4 @@
-"""What a deployment is worth: the evaluation inside every search, and the search problem itself.
+"""What a deployment is worth: the evaluation inside every search, and how a surrogate sees it.
 
 A point of the search is the replicas of each pool and a latency level. The level says how much of
 the limits may be used (all, 70 %, half; less where the fastest is asked for), so that the front

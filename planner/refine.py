@@ -27,7 +27,7 @@ import numpy as np
 
 from planner.choose import change_usd, choose, ranked
 from planner.confirm import Confirmed, Stage, draft_of
-from planner.explore import Effort, Explored
+from planner.explore import Effort, Explored, explored_of
 from planner.memo import Memo, reference, search_problem
 from planner.objectives import LEAST_GAIN, WORST_RATIO, Evaluation, Objectives, features
 from planner.parallel.workers import Workers
@@ -178,7 +178,9 @@ def refine(
         cut = replace(confirmed.explored, complete=False)
         return Refined(replace(confirmed, explored=cut), {})
     trials = _search(problem, looked, n_plays, stage.seed, longer, on_trial)
-    explored = _extended(confirmed, theatre.memo, _name(longer), trials.complete)
+    before = confirmed.explored
+    method = f"{before.method}, then {_name(longer)}"
+    explored = explored_of(theatre.memo, method, trials.complete, before.exhaustive)
     confirmed = replace(confirmed, explored=explored)
     better = _better(confirmed.objectives, theatre, kept)
     if better is not None:
@@ -432,23 +434,3 @@ def _replaced(before: Confirmed, better: Play, n_plays: int) -> Confirmed:
     )
     why = tuple(each for each in before.why if each != before.warning)
     return replace(before, chosen=now, simulated=better.simulated, why=(*why, sentence))
-
-
-def _extended(confirmed: Confirmed, memo: Memo, last: str, complete: bool) -> Explored:
-    """Returns what was explored with all that was looked at since, and its front."""
-    seen = list(memo.seen.values())
-    outcomes = [memo.outcome(e) for e in seen]
-    everything = Trials(
-        np.array([_key_of(e) for e in seen], dtype=np.int64),
-        np.array([o.values for o in outcomes]),
-        np.array([o.violation for o in outcomes]),
-        complete,
-    )
-    front = tuple(seen[int(i)] for i in everything.front())
-    return replace(
-        confirmed.explored,
-        evaluations=tuple(seen),
-        front=front,
-        method=f"{confirmed.explored.method}, then {last}",
-        complete=complete,
-    )

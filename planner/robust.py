@@ -227,7 +227,7 @@ def threats(case: Case) -> Threats | None:
         at_once = on_one_node(case)
     if asked.failures == "replica":
         at_once = np.minimum(at_once, 1)
-    traffic = tuple(s for s in scenarios(case, nothing) if not s.is_failure)
+    traffic = scenarios(case, nothing)  # of no replicas none is lost
     return Threats(traffic, at_once, asked.limits_ratio, _kept_free(case))
 
 

@@ -202,13 +202,14 @@ def test_what_is_taken_for_a_class_is_routed_by_what_it_truly_is(base: Planned):
     assert wanted.std(axis=0).max() > 0.2
 
 
-def test_copies_of_prompts_tell_nothing_more(base: Planned):
+@pytest.mark.parametrize("alike", [False, True])
+def test_copies_of_prompts_tell_nothing_more(base: Planned, alike: bool):
     """Every prompt twice: the same mean, and an interval as wide as with each of them once."""
     setting = _setting(
         base.inputs.files, base.objectives, base.settled, scores_of(base.inputs.files)
     )
     scores = setting.scores
-    value = np.nanmean(scores.score, axis=1)
+    value = np.ones(len(scores.score)) if alike else np.nanmean(scores.score, axis=1)
     twice = np.repeat(np.arange(value.size), 2)
     doubled = replace(
         setting,

@@ -18,9 +18,9 @@ from planner.drills import by_tables, played
 from planner.explore import Explored
 from planner.files.plans import plan_text, routes_of
 from planner.gate.check import check
-from planner.gate.outcome import rescore
 from planner.gate.survival import contradicted_scenarios, survival_findings
 from planner.objectives import Objectives, make_objectives
+from planner.ordered import rescore
 from planner.plan import make_plan
 from planner.robust import scenarios
 from planner.settle import Settled, settle, with_survivals
@@ -183,7 +183,11 @@ def test_the_gate_finds_what_a_plan_should_not_say() -> None:
         UNTRIED,
     ):
         assert found(first.model_copy(update=changes), second) == ["survives-differ"], changes
-    assert found(first.model_copy(update={"verdict": "missed"}), second) == ["simulated"]
+    missed = first.model_copy(update={"verdict": "missed"})
+    assert found(missed, second) == ["simulated"]
+    # And `rb plan` itself says so, as it does of a limit that is missed without any failure.
+    assert not plan.contradicted
+    assert plan.model_copy(update={"survives": (missed, second)}).contradicted
 
 
 def test_the_gate_finds_shares_that_do_not_survive() -> None:

@@ -1,5 +1,6 @@
 """One function over many seeds: what comes back, in which order, and what Ctrl-C leaves."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -70,6 +71,16 @@ def test_processes_are_kept_between_two_lists(tmp_path):
         (tmp_path / "b").mkdir()
         first = set(workers.run(parallel_work.process_beside_another, [tmp_path / "a"] * 2))
         assert first == set(workers.run(parallel_work.process_beside_another, [tmp_path / "b"] * 2))
+
+
+def test_processes_that_are_killed_between_two_lists_are_replaced():
+    with LocalWorkers(2) as workers:
+        assert list(workers.run(parallel_work.sum_of_draws, [1, 2]))
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
+        again = list(workers.run(parallel_work.sum_of_draws, [3, 4]))
+    assert again == [parallel_work.sum_of_draws(seed) for seed in (3, 4)]
 
 
 def test_ctrl_c_in_the_terminal_ends_all_processes_and_says_nothing():

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import parallel_work
 import pytest
 
 from planner.errors import InputError, MissingExtra
+from planner.parallel import ray_cluster
 from planner.parallel.local import LocalWorkers
 from planner.parallel.workers import Workers, open_workers
 
@@ -39,12 +41,15 @@ def cluster(monkeypatch) -> Iterator[object]:
     cluster.shutdown()
 
 
-def test_a_cluster_answers_like_this_machine_and_does_again_what_was_lost(cluster, tmp_path):
+def test_a_cluster_answers_like_this_machine_and_does_again_what_was_lost(
+    cluster, tmp_path, monkeypatch
+):
     """In one test: two clusters at a time starve each other on few cores."""
     with open_workers(ray_address=cluster.address) as far:
         same_answers_in_the_same_order(far)
         lost_process(far, tmp_path / "process")
         lost_machine(far, cluster, tmp_path / "machine")
+    machines_without_the_package(cluster, monkeypatch)
 
 
 def same_answers_in_the_same_order(far: Workers) -> None:
@@ -81,6 +86,22 @@ def lost_machine(far: Workers, cluster: Any, folder: Path) -> None:
     assert found == [n * n for n in range(8)]
     begun = [int(path.name.split("-")[1]) for path in folder.iterdir()]
     assert len(begun) > len(set(begun)) == 8  # one was begun twice
+
+
+def machines_without_the_package(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version_there(_: None) -> str:
+        return ""
+
+    version_there.__module__, version_there.__qualname__ = "only_here", "version_there"
+    only_here = ModuleType("only_here")  # importable here, and on no machine of the cluster
+    monkeypatch.setattr(only_here, "version_there", version_there, raising=False)
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+    monkeypatch.setattr(ray_cluster, "_version_there", version_there)
+    with (
+        pytest.raises(InputError, match="have version none"),
+        open_workers(ray_address=cluster.address),
+    ):
+        pass
 
 
 def test_no_cluster_is_the_users_to_know(monkeypatch, tmp_path):

@@ -320,6 +320,20 @@ def test_a_stressed_table_is_the_worst_of_its_stresses() -> None:
         assert (now <= np.maximum(more, later) + 1e-9)[:, within].all()
 
 
+def test_stresses_with_grids_of_one_length_are_read_at_their_own_times() -> None:
+    """Both grids grow by as many times, one further than the other."""
+    table = objectives().tables[BIG]
+    long, longer = Stress(1.0, 1.3), Stress(1.0, 1.31)
+    at_most = 0.4 * table.max_load
+    shorter, alone = (stressed(table, [each], at_most) for each in (long, longer))
+    assert shorter.times_ms["e2e"].size == alone.times_ms["e2e"].size
+    assert shorter.times_ms["e2e"][-1] < alone.times_ms["e2e"][-1]
+    for both in ([long, longer], [longer, long]):
+        found = stressed(table, both, at_most)
+        assert found.times_ms["e2e"] == pytest.approx(alone.times_ms["e2e"])
+        assert found.survival["e2e"] == pytest.approx(alone.survival["e2e"], abs=1e-9)
+
+
 def test_the_upper_band_is_as_much_later_as_the_band_is_wide() -> None:
     table = objectives().tables[SMALL]
     upper = at_upper_band(table)

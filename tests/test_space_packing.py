@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from planner.space import bins
 from planner.space.bins import fewest_bins, maximal_patterns
 from planner.space.packing import Packed, Packing
 from planner.space.parts import Part
@@ -210,6 +211,16 @@ def test_many_gpus_are_placed_in_reasonable_steps() -> None:
     packed = packing.packed((100, 60, 40))
     assert_lies(packing, (100, 60, 40), packed)
     assert packed.n_gpus == 460
+
+
+def test_patterns_of_very_many_kinds_are_not_all_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bins, "MOST_STEPS", 5_000)
+    crowd = tuple(Part(1, f"m{k}", 0.03, 0.03) for k in range(30))  # 2 ** 30 sets fit on a GPU
+    packing = Packing(8, 8, (*crowd, Part(1, "whole", 0.6, 0.6)))
+    assert packing.gpu_patterns is None
+    packed = packing.packed([1] * 31)
+    assert_lies(packing, [1] * 31, packed)
+    assert packed.n_gpus == 2
 
 
 def test_bins_by_hand() -> None:

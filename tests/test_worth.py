@@ -9,8 +9,11 @@ import pytest
 from changed_questions import Answered, able, cheapest
 from made_cases import GPU, objectives_of, small, unlimited
 
+from planner.reasons.asked import Asked
 from planner.reasons.what_if import INTERRUPTED, what_if
 from planner.reasons.worth import LESS_QUALITY, one_more, what_more_buys, worth_sentences
+from planner.space import Packing
+from planner.space.parts import Part
 from planner.spec.reasons import Worth
 
 TOLERANCE_USD = 0.01
@@ -88,6 +91,23 @@ def test_gpus_that_would_cost_more_than_the_plan_buy_nothing(
     assert frugal.bound is not None
     gap = frugal.bound.value - frugal.bound.best_possible
     assert worth.at_most == pytest.approx(gap, abs=1e-3)
+
+
+def test_one_more_gpu_is_asked_about_where_places_decide(
+    frugal: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Replicas of 3 and 2 have no places on nodes of 4 and 1, but on 4 and 2: six GPUs, five rented.
+    parts = tuple(Part(n, name, 1.0, 1.0, False) for n, name in ((3, "70b"), (2, "8b")))
+    packings = {n: Packing(n, 4, parts) for n in (5, 6)}
+    assert [packings[n].used([1, 1])[1] for n in (5, 6)] == [False, True]
+    case = frugal.objectives.case
+    case = replace(case, space=replace(case.space, packings={GPU: packings[5]}))
+    asked = replace(frugal.asked, objectives=replace(frugal.objectives, case=case))
+    changed: list[dict[str, object]] = []
+    monkeypatch.setattr(Asked, "otherwise", lambda _, **update: changed.append(update))
+    worth = what_more_buys(asked, frugal.chosen, frugal.bound, "thorough")
+    assert one_more(asked.question, GPU) in changed
+    assert f"stock of {GPU}" not in {each.what for each in worth}
 
 
 @pytest.mark.slow

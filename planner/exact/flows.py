@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.exact.readings import TOLERANCE, Reading
-from planner.exact.service import add_floors, add_served
+from planner.exact.service import Served, add_floors, add_served
 from planner.routing.case import Case, prepare
 from planner.routing.envelope import lower_hull, upper_majorant
 from planner.routing.linear import Entry, Program
@@ -63,16 +63,6 @@ class Flows:
     def slack_ratio(self) -> float:
         """Returns what is added to limits and taken from floors, so that a bound binds no plan."""
         return TOLERANCE if self.reading == "optimistic" else 0.0
-
-
-@dataclass(frozen=True)
-class FlowService:
-    """Where the columns of one operation are in a program."""
-
-    shares: IntArray  # (J, 1)
-    unserved: IntArray  # (C,)
-    rate_factor: IntArray  # (1,)
-    loads: IntArray  # (A,)
 
 
 def has_flows(workload: Workload) -> bool:
@@ -213,10 +203,9 @@ def add_flow_service(
     replicas: IntArray,
     gain: FloatArray,
     floor: float | None,
-    maximises_rate: bool = False,
-    unserved_loss: FloatArray | None = None,
-    prefix: str = "",
-) -> FlowService:
+    maximises_rate: bool,
+    unserved_loss: FloatArray | None,
+) -> Served:
     """Returns the columns of an operation of a deployment, added to a program with their rows.
 
     Args:
@@ -227,26 +216,23 @@ def add_flow_service(
         floor: least mean quality of the served traffic, if any.
         maximises_rate: whether the rate factor is free, and worth 1.
         unserved_loss: objective lost where a class is not served, (C,); None: all is served.
-        prefix: before the names of the blocks of rows.
     """
     case = flows.case
     cap, n = case.cap, replicas[case.pools]
-    served = add_served(
-        program, case, flows.space, cap, gain, maximises_rate, unserved_loss, prefix
-    )
+    served = add_served(program, case, flows.space, cap, gain, maximises_rate, unserved_loss, "")
     slots = np.arange(case.n_slots)
     loads = program.add_columns(case.n_slots)
     arriving: list[Entry] = [(case.column_slot, served.shares.ravel(), case.work)]
     arriving.append((slots, loads, -1.0))
-    program.add_rows(f"{prefix}load", case.n_slots, arriving, lower=0.0)
-    program.add_rows(f"{prefix}cap", case.n_slots, [(slots, loads, 1.0), (slots, n, -cap)])
-    _add_limits(program, flows, served.shares.ravel(), loads, n, prefix)
-    add_floors(program, case, served.shares, floor, flows.slack_ratio, prefix)
-    return FlowService(served.shares, served.unserved, served.rate_factor, loads)
+    program.add_rows("load", case.n_slots, arriving, lower=0.0)
+    program.add_rows("cap", case.n_slots, [(slots, loads, 1.0), (slots, n, -cap)])
+    _add_limits(program, flows, served.shares.ravel(), loads, n)
+    add_floors(program, case, served.shares, floor, flows.slack_ratio, "")
+    return served
 
 
 def _add_limits(
-    program: Program, flows: Flows, shares: IntArray, loads: IntArray, n: IntArray, prefix: str
+    program: Program, flows: Flows, shares: IntArray, loads: IntArray, n: IntArray
 ) -> None:
     """Adds the flows with their lines, and the rows of the limits."""
     case, f = flows.case, flows.case.figures
@@ -262,8 +248,8 @@ def _add_limits(
     lines: list[Entry] = [(line, loads[slot], flows.slope / scale)]
     lines.append((line, n[slot], flows.offset / scale))
     lines.append((line, flow[flows.limit, slot], -1.0))
-    program.add_rows(f"{prefix}line", line.size, lines)
+    program.add_rows("line", line.size, lines)
     over = f.traffic * (flows.base / f.bound[f.limit] - (1.0 + flows.slack_ratio) * f.counted)
     row = np.repeat(np.arange(f.n), case.n_slots)
     limit: list[Entry] = [(f.limit, shares[f.column], over), (row, flow.ravel(), unit.ravel())]
-    program.add_rows(f"{prefix}limit", f.n, limit)
+    program.add_rows("limit", f.n, limit)

@@ -51,7 +51,7 @@ from typing import Literal
 
 import numpy as np
 
-from planner.exact.flows import Flows, FlowService, add_flow_service
+from planner.exact.flows import Flows, add_flow_service
 from planner.exact.readings import Tiers
 from planner.exact.rent import (
     Change,
@@ -61,8 +61,9 @@ from planner.exact.rent import (
     add_rent,
     dearest_offer_usd_per_h,
 )
-from planner.exact.service import Service, add_service
+from planner.exact.service import Served, Service, add_service
 from planner.routing.linear import Program
+from planner.routing.program import hosted_usd_per_h
 from planner.spec.arrays import FloatArray, IntArray
 
 Objective = Literal["cost", "quality", "rate_factor"]
@@ -74,7 +75,7 @@ class Joint:
 
     program: Program
     rent: Rent
-    service: Service | FlowService
+    service: Service | Served
     unit: float  # value of one unit of the program's objective
 
     @property
@@ -118,7 +119,7 @@ def build_joint(
     rent = add_rent(program, tiers.space, per_usd, integer)
     lost = None if unserved_price is None else unserved_price * tiers.case.weight
     maximises_rate = objective == "rate_factor"
-    service: Service | FlowService
+    service: Service | Served
     if isinstance(tiers, Flows):
         service = add_flow_service(program, tiers, rent.replicas, gain, floor, maximises_rate, lost)
     else:
@@ -127,7 +128,7 @@ def build_joint(
         )
     if change is not None and objective == "cost":
         add_change(program, rent, change, per_usd)
-    hosted = hosted_usd_per_h(tiers)
+    hosted = hosted_usd_per_h(tiers.case)
     budget = budget_usd_per_h
     if budget is None and (hosted.any() or tiers.space.shares_gpus):
         budget = tiers.space.budget_usd_per_h  # otherwise the rows of the box say it
@@ -145,17 +146,9 @@ def gains(tiers: Tiers | Flows, objective: Objective) -> tuple[FloatArray, float
         return case.weight[case.column_class] * case.quality, 0.0, 1.0
     if objective == "rate_factor":
         return np.zeros(case.work.size), 0.0, 1.0
-    hosted = hosted_usd_per_h(tiers)
+    hosted = hosted_usd_per_h(case)
     unit = max(dearest_offer_usd_per_h(tiers.space), float(hosted.max(initial=0.0))) or 1.0
     return -hosted / unit, -1.0 / unit, unit
-
-
-def hosted_usd_per_h(tiers: Tiers | Flows) -> FloatArray:
-    """Returns what hosted requests cost if all of a share's traffic goes that way, in $/h, (J,)."""
-    case = tiers.case
-    workload, pool = case.problem.workload, case.pools[case.column_slot]
-    rate_per_h = 3600.0 * workload.rate_rps[case.column_row]
-    return np.asarray(rate_per_h * workload.request_usd[case.column_row, pool])
 
 
 def loads_per_replica(tiers: Tiers | Flows, shares: FloatArray, replicas: IntArray) -> FloatArray:

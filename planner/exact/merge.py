@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.arrays import BoolArray, FloatArray, IntArray
 from planner.spec.table import PoolTable
 from planner.spec.workload import Workload
 
@@ -29,14 +29,16 @@ def merged(
 ) -> tuple[Workload, tuple[PoolTable, ...]]:
     """Returns the workload and its tables in at most n_classes classes.
 
-    A pool that one member may not use is closed to all of a class.
+    A pool that one member may not or cannot use is closed to all of a class.
 
     Args:
         workload: C classes over P pools, without cascades and without limits of single classes.
         tables: the pools' tables, (P,).
         n_classes: at most this many are left.
     """
-    group = _groups(workload, tables, n_classes)
+    work_s = np.stack([table.work_s for table in tables], axis=1)
+    usable = workload.allowed & np.isfinite(work_s)
+    group = _groups(workload, work_s, usable, n_classes)
     n = int(group.max()) + 1
     member = np.zeros((n, group.size))
     member[group, np.arange(group.size)] = 1.0
@@ -46,7 +48,7 @@ def merged(
     def mean(values: FloatArray) -> FloatArray:
         return np.asarray(np.tensordot(part, np.nan_to_num(values), axes=1))
 
-    allowed = np.array([workload.allowed[group == g].all(axis=0) for g in range(n)])
+    allowed = np.array([usable[group == g].all(axis=0) for g in range(n)])
     floors = np.array([_highest(workload.class_quality_at_least[group == g]) for g in range(n)])
     first = [int(np.flatnonzero(group == g)[0]) for g in range(n)]
     fewer = replace(
@@ -79,12 +81,11 @@ def _highest(floors: FloatArray) -> float:
     return float(np.nanmax(floors)) if np.isfinite(floors).any() else np.nan
 
 
-def _groups(workload: Workload, tables: Sequence[PoolTable], n_classes: int) -> IntArray:
+def _groups(workload: Workload, work_s: FloatArray, usable: BoolArray, n_classes: int) -> IntArray:
     """Returns the merged class of each class, (C,)."""
-    work = np.stack([table.work_s for table in tables], axis=1)
-    usable = workload.allowed & np.isfinite(work) & (work > 0)
-    logs = np.log(np.where(usable, work, 1.0))
-    quality = np.where(usable, workload.quality, -1.0)
+    known = usable & (work_s > 0)
+    logs = np.log(np.where(known, work_s, 1.0))
+    quality = np.where(known, workload.quality, -1.0)
     centre = np.concatenate([quality, WORK_WEIGHT * logs], axis=1)
     weight = np.maximum(workload.rate_rps, 1e-12)
     squares = (centre**2).sum(axis=1)

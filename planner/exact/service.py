@@ -13,11 +13,9 @@ import numpy as np
 from planner.exact.readings import Tiers
 from planner.routing.case import Case
 from planner.routing.linear import Entry, Program
-from planner.routing.program import add_stages
+from planner.routing.program import HIGHEST_RATE_FACTOR, add_stages
 from planner.space import Space
 from planner.spec.arrays import FloatArray, IntArray
-
-HIGHEST_RATE_FACTOR = 1e6
 
 
 @dataclass(frozen=True)

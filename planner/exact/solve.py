@@ -29,13 +29,14 @@ from functools import cached_property
 import numpy as np
 
 from planner.exact.flows import Flows, has_flows, read_flows, spread_ratio
-from planner.exact.joint import Joint, build_joint, hosted_usd_per_h, loads_per_replica
+from planner.exact.joint import Joint, build_joint, loads_per_replica
 from planner.exact.merge import merged
 from planner.exact.near import grown, next_to, repaired
 from planner.exact.readings import Reading, Tiers, read_tiers
 from planner.exact.wanted import Setting, Solved, Status, Want
 from planner.routing.linear import IntegerSolution, maximise, maximise_integer, nodes_within
 from planner.routing.problem import Method, RoutingProblem
+from planner.routing.program import hosted_usd_per_h
 from planner.routing.solve import solve
 from planner.spec.arrays import BoolArray, FloatArray, IntArray
 
@@ -232,7 +233,7 @@ class _Search:
         """Returns a deployment with its value by a point (N,) of the program of the plan."""
         read, joint = self.joint("conservative")
         shares = values[joint.shares].sum(axis=1)
-        hosted = float(shares @ hosted_usd_per_h(read))
+        hosted = float(shares @ hosted_usd_per_h(read.case))
         if self.want.objective == "quality":
             case = read.case
             value = float((case.weight[case.column_class] * case.quality) @ shares)

@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.errors import InputError
 from planner.explore import Effort, Explored
 from planner.named.boute_space import BouteSpace
 from planner.named.candidates import candidates
-from planner.named.fractions import Fractions, best_of_each, can_serve
+from planner.named.fractions import best_of_each, fractions_of
 from planner.objectives import Evaluation, Objectives
 from planner.search import boute
 from planner.search.problem import ACCEPTED_VIOLATION, Progress, Trials
@@ -48,21 +47,16 @@ def explore_boute(
         InputError: the question asks for the largest traffic, which the method cannot vary.
         MissingExtra: torch or botorch is missing.
     """
-    if objectives.maximises_rate:
-        raise InputError.single(
-            "--method", "boute", "plans for given traffic, got maximise: rate_factor",
-            "use --method auto",
-        )  # fmt: skip
-    if not can_serve(objectives):
+    fractions = fractions_of(objectives, "boute")
+    if fractions is None:
         return best_of_each(objectives, [], NAME, complete=True)
-    fractions = Fractions(objectives)
     budget = whole_budget_usd_per_h(objectives)
     lists = [candidates(fractions, group, budget) for group in fractions.groups]
     whole = BouteSpace(fractions, lists, budget)
     wants_money = objectives.case.question.choose in ("cheapest", "knee")
     n = EVALUATIONS[effort]
     trials = _round(whole, n // 2 if wants_money else n, seed, None, on_trial)
-    if wants_money and trials.complete:
+    if wants_money and trials.complete and whole.seen:  # nothing fits into too small a budget
         trials = _cheaper(whole, trials, n // (2 * N_ROUNDS), seed, on_trial)
     return best_of_each(objectives, list(whole.seen.values()), NAME, trials.complete)
 

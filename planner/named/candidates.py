@@ -10,13 +10,14 @@ Program
     homogeneous     per load and type of GPU: the i that no other beats in both t_i(l) and k_i
     heterogeneous   per load l and budget B: at most one i of each type of GPU, with
                         min T   s.t.  sum_i v_i(T) >= l,   sum_i k_i <= B
-                    for a fixed T that is a multiple-choice knapsack, solved exactly by merging the
-                    types' lists of (rent, requests/s) that no other beats
+                    for a fixed T that is a multiple-choice knapsack, solved by merging the types'
+                    lists of (rent, requests/s) that no other beats
     C_m = all of these
 
 Published: 20 loads of 2, 4, ..., 40 req/s, 10 to 20 homogeneous candidates per type, 10 to 20
 budgets. Chosen here: loads of 5, 10, ..., 100 % of the question's traffic, at most 20 candidates
-per type, 20 budgets, 24 figures for T; data and pipeline parallelism are those of the pools.
+per type, 20 budgets, 24 figures for T, merged lists of at most 400, thinned beyond; data and
+pipeline parallelism are those of the pools.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.errors import InputError
 from planner.explore import Explored
 from planner.memo import values
 from planner.objectives import Evaluation, Objectives
@@ -161,11 +162,20 @@ class Fractions:
         )
 
 
-def can_serve(objectives: Objectives) -> bool:
-    """Returns whether each class has a pool in the box that may answer it."""
+def fractions_of(objectives: Objectives, method: str) -> Fractions | None:
+    """Returns the evaluation of a case; None where a class has no pool in the box that may answer.
+
+    Raises:
+        InputError: the question asks for the largest traffic, which no named method can vary.
+    """
+    if objectives.maximises_rate:
+        raise InputError.single(
+            "--method", method, "plans for given traffic, got maximise: rate_factor",
+            "use --method auto",
+        )  # fmt: skip
     workload, upper = objectives.case.workload, objectives.case.space.upper
     may = np.isfinite(workload.quality[: workload.n_classes]) & (upper > 0)
-    return bool(may.any(axis=1).all())
+    return Fractions(objectives) if may.any(axis=1).all() else None
 
 
 def _groups(objectives: Objectives) -> tuple[Group, ...]:

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.errors import InputError
 from planner.explore import Effort, Explored
 from planner.memo import reference, values
 from planner.named.ascent import Ascent
-from planner.named.fractions import Fractions, best_of_each, can_serve
+from planner.named.fractions import Fractions, best_of_each, fractions_of
 from planner.named.setups import list_setups
 from planner.objectives import Evaluation, Objectives
 from planner.search.hypervolume import RunningHypervolume
@@ -45,14 +44,9 @@ def explore_routerwise(
     Raises:
         InputError: the question asks for the largest traffic, which the method cannot vary.
     """
-    if objectives.maximises_rate:
-        raise InputError.single(
-            "--method", "routerwise", "plans for given traffic, got maximise: rate_factor",
-            "use --method auto",
-        )  # fmt: skip
-    if not can_serve(objectives):
+    fractions = fractions_of(objectives, "routerwise")
+    if fractions is None:
         return best_of_each(objectives, [], NAME, complete=True)
-    fractions = Fractions(objectives)
     wants_money = objectives.case.question.choose in ("cheapest", "knee")
     listed = list_setups(fractions, SETUPS[effort], seed, uses_all=not wants_money)
     stop_at = N_CHEAP if objectives.case.question.choose == "cheapest" else len(listed.replicas)

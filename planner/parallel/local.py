@@ -93,12 +93,21 @@ class LocalWorkers:
     def _submitted(
         self, function: Callable[[Argument], Result], arguments: Sequence[Argument]
     ) -> list[Future[Result]]:
-        with _ctrl_c_ignored():
-            if self._pool is None:
-                self._others = multiprocessing.active_children()
-                context = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(self._n, context)
-            return [self._pool.submit(function, argument) for argument in arguments]
+        for _ in range(MOST_LOST + 1):
+            try:
+                with _ctrl_c_ignored():
+                    return [self._started().submit(function, each) for each in arguments]
+            except BrokenProcessPool:  # a process was killed between two lists, or just now
+                self._stop(at_once=True)
+        raise _lost_again(self._n)
+
+    def _started(self) -> ProcessPoolExecutor:
+        """Returns the processes; those that are missing are started by the calls they get."""
+        if self._pool is None:
+            self._others = multiprocessing.active_children()
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._n, context)
+        return self._pool
 
     def _stop(self, at_once: bool) -> None:
         """Ends the processes; with at_once whatever they are doing."""

@@ -111,7 +111,7 @@ class RayWorkers:
         """Raises InputError unless the cluster's machines have this version of the package."""
         try:
             (found,) = self.run(_version_there, [None])
-        except ImportError:
+        except (ImportError, RuntimeError):  # the latter is what Ray makes of the former
             found = "none"
         if found != __version__:
             raise InputError.single(

@@ -12,7 +12,7 @@ Each proof is about the point's own tables, like that of the plan (certify.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.exact.solve import Setting, Want, solve_joint
@@ -26,8 +26,7 @@ GRID_RATIO = 1e-3
 """A percentile is read between the times of a table: a point is given so much more latency."""
 
 DAY_MS = 86_400_000.0
-BISECTIONS = 7
-CLOSE_RATIO = 0.01  # of the latency: no further bisections
+BISECTIONS = 7  # to within a hundredth of the latency
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,12 @@ def front_proofs(
     """
     proofs: list[Proof | None] = [None] * len(front)
     try:
-        for i, proof in enumerate(_proofs(objectives, front, effort)):
-            proofs[i] = proof
+        for i, point in enumerate(front):
+            setting = _within_latency(objectives, point, 1.0)
+            proofs[i] = _proof(objectives, point, setting, effort)
     except KeyboardInterrupt:
         pass  # the plan does not depend on them
     return tuple(proofs)
-
-
-def _proofs(
-    objectives: Objectives, front: Sequence[Settled], effort: Effort
-) -> Iterator[Proof | None]:
-    for point in front:
-        yield _proof(objectives, point, _within_latency(objectives, point, 1.0), effort)
 
 
 def traded_bound(objectives: Objectives, chosen: Settled, effort: Effort) -> Bound | None:
@@ -156,8 +149,6 @@ def _fastest(objectives: Objectives, chosen: Settled, effort: Effort) -> Bound |
             low = middle
         else:
             high = middle
-        if high - low < CLOSE_RATIO:
-            break
     if low <= 0.0 or not 0.0 < chosen.latency < DAY_MS:
         return None
     limited = bool(objectives.levels[0].limits)

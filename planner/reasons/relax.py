@@ -12,6 +12,7 @@ works is found and settled like any other, and what lies between the two is said
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from planner.errors import Infeasible
 from planner.explore import Explored, seeds_of
@@ -21,6 +22,8 @@ from planner.reasons.conflict import Promise, find_conflict, is_impossible, prom
 from planner.reasons.worth import loosened, one_more
 from planner.score import duration
 from planner.settle import Settled, settle
+from planner.space import Space
+from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.question import Question
 
@@ -299,13 +302,22 @@ def _more_stock(asked: Asked, promise: Promise) -> str | None:
         objectives = asked.of(with_more(n))
         settled = None if objectives is None else asked.best(objectives, seeds_of(objectives, 0))
         if objectives is not None and settled is not None:
-            used = objectives.case.space.gpu_count(settled.replicas)[gpu]
-            need = max(1.0, used - stock_of(asked.question)[gpu])
+            n_now = stock_of(asked.question)[gpu]
+            need = max(low + 1, _least_stock(objectives.case.space, gpu, settled.replicas) - n_now)
             fewer = f", {low} more would not do" if low else ""
-            return (
-                f"{need:g} more {gpu} in stock{fewer}, for {settled.cost_usd_per_h:.2f} $/h in all"
-            )
+            return f"{need} more {gpu} in stock{fewer}, for {settled.cost_usd_per_h:.2f} $/h in all"
     return None
+
+
+def _least_stock(space: Space, gpu: str, replicas: IntArray) -> int:
+    """Returns how many GPUs of a kind a deployment (P,) needs: those it uses, and gaps on nodes."""
+    n_gpus, packing = round(space.gpu_count(replicas)[gpu]), space.packings.get(gpu)
+    if packing is None:
+        return n_gpus
+    counts = replicas[space.pools_on(gpu)].tolist()
+    while not replace(packing, n_gpus=n_gpus).used(counts)[1]:
+        n_gpus += 1
+    return n_gpus
 
 
 def _less_traffic(asked: Asked) -> str | None:

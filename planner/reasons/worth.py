@@ -7,7 +7,8 @@ given, and what no plan can gain, by the tables:
     best_quality, rate       quality or traffic     then - now,   bound(then) - now
 
 One GPU more of a kind needs no program where only deployments that use more of them than there are
-could gain, and renting so many costs more than the plan, or than the budget.
+could gain, and renting so many costs more than the plan, or than the budget. Where GPUs are shared
+or sizes leave gaps on nodes, one more may give places to what uses fewer: there it is always asked.
 """
 
 from __future__ import annotations
@@ -173,7 +174,10 @@ def _looser(question: Question, figure: Figure) -> dict[str, object]:
 
 def _is_too_dear(asked: Asked, chosen: Settled, gpu: str, unit: GainUnit) -> bool:
     """Returns whether to rent more of a GPU than there are costs more than can be gained."""
-    offers = asked.objectives.case.space.offers[gpu]
+    space = asked.objectives.case.space
+    if gpu in space.packings:
+        return False  # one more may give places to what uses no more than there are
+    offers = space.offers[gpu]
     rent = sum(offer.count * offer.usd_per_h for offer in offers) + _next_usd_per_h(offers)
     if unit == "usd_per_h":
         return rent >= asked.value(chosen)

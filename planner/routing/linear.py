@@ -1,4 +1,4 @@
-"""Linear programs as arrays, and the only calls into OR-Tools and HiGHS.
+"""Linear programs as arrays, solved anew each time by GLOP, with integers by HiGHS.
 
 Notation
     N   columns          M   rows          E   non-zero entries
@@ -276,13 +276,15 @@ def maximise_integer(
     zeros = np.zeros(program.n_columns)
     if status == highspy.HighsModelStatus.kInfeasible:
         return IntegerSolution("none", zeros, -np.inf, -np.inf)
-    bound = float(info.mip_dual_bound) / scale
+    has_integers = bool(np.concatenate(program.integer).any())
+    # Beside a linear program HiGHS has no bound: it says 0 there, which proves nothing.
+    bound = float(info.mip_dual_bound) / scale if has_integers else np.inf
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return IntegerSolution("unknown", zeros, -np.inf, bound)
     values = np.array(solver.getSolution().col_value, dtype=np.float64)
     objective = float(gains @ values)
-    if not np.concatenate(program.integer).any():
-        bound = objective  # a linear program, solved: HiGHS has no bound beside it
+    if not has_integers and status == highspy.HighsModelStatus.kOptimal:
+        bound = objective
     return IntegerSolution("found", values, objective, max(objective, bound))
 
 

@@ -11,8 +11,8 @@ Notation: see prices.py; here one row per option, limit and floor, all scaled ne
           floor     sum_j Q_j z_j + v_floor                     >= floor       price nu
           0 <= y_s <= width_s,   0 <= v_r  (phase 2: <= what phase 1 left, which is rounding)
 
-This is the one place that keeps a solver alive between solves: GLOP goes on from its last basis,
-which takes a tenth of a millisecond for a dozen rows, a fresh program several times that.
+The solver is kept alive between solves: GLOP goes on from its last basis, which takes a tenth of a
+millisecond for a dozen rows, a fresh program several times that.
 """
 
 from __future__ import annotations
@@ -96,11 +96,6 @@ class ColumnMaster:
         self._gains: list[float] = []
         self._add_rows(rows)
         self._first_phase = False
-
-    @property
-    def n_columns(self) -> int:
-        """Returns the number of columns."""
-        return len(self._parts)
 
     def add(self, gain: float, quality: float, load: FloatArray) -> None:
         """Adds a policy with its gain, quality and loads (M,)."""

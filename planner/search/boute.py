@@ -116,7 +116,7 @@ class _Boute:
         """Returns the next points to evaluate, (n, d); none where nothing has grown for long."""
         if len(log) < N_INITIAL:
             drawn = log.unseen(self._parts.draw(_N_DRAWN, self._rng))
-            return drawn[: N_INITIAL - len(log)] if len(drawn) else drawn
+            return drawn[: N_INITIAL - len(log)]
         trials = log.trials()
         if self._is_stable(trials):
             return np.empty((0, self._problem.box.n_dims), dtype=np.int64)

@@ -33,13 +33,16 @@ def maximal_patterns(most: Sequence[int], fits: Fits) -> tuple[Pattern, ...] | N
         fits: whether items fit together; what fits still does with fewer items.
     """
     found: list[Pattern] = []
+    n_tried = 0
 
     def extend(pattern: Pattern) -> bool:
+        nonlocal n_tried
         k = len(pattern)
         if k == len(most):
+            n_tried += 1
             if _is_maximal(pattern, most, fits):
                 found.append(pattern)
-            return len(found) <= MOST_PATTERNS
+            return len(found) <= MOST_PATTERNS and n_tried <= MOST_STEPS
         rest = (0,) * (len(most) - k - 1)
         for n in range(most[k], -1, -1):
             if fits((*pattern, n, *rest)) and not extend((*pattern, n)):

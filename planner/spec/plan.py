@@ -433,8 +433,9 @@ class Plan(WithCascades):
 
     @property
     def contradicted(self) -> bool:
-        """Returns whether simulation missed a limit for certain, in any period (§9)."""
+        """Returns whether simulation missed a limit for certain, in any scenario or period (§9)."""
         missed = self.simulated is not None and bool(self.simulated.missed)
+        missed = missed or any(each.verdict == "missed" for each in self.survives)
         return missed or any(p.missed for p in (self.periods.each if self.periods else ()))
 
     def in_period(self, period: PeriodPlan) -> Plan:

@@ -21,11 +21,6 @@ class Scenario:
     headroom_ratio: float = 0.0  # of each pool's capacity that stays free, while it lasts
     latency_band: bool = False  # every latency at the upper end of its error band
 
-    @property
-    def is_failure(self) -> bool:
-        """Returns whether replicas are down."""
-        return bool(self.lost.any())
-
     def workload(self, planned: Workload) -> Workload:
         """Returns what must be served meanwhile, within which limits."""
         ratio = self.class_rate_ratio[planned.row_class]

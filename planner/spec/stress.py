@@ -59,7 +59,7 @@ def stressed(table: PoolTable, stresses: Sequence[Stress], most_load: float) -> 
     for metric in METRICS if table.has_latency else ():
         if metric not in table.survival:
             continue
-        times[metric] = max((t.times_ms[metric] for t in made), key=lambda grid: grid.size)
+        times[metric] = max((t.times_ms[metric] for t in made), key=lambda grid: grid[-1])
         read = [
             _at_loads(t, metric, loads * stress.load_ratio, times[metric])
             for t, stress in zip(made, every, strict=True)
@@ -97,7 +97,7 @@ def _at_loads(
     mean = table.mean_ms[metric]
     means = mean[:, low] * (1.0 - part) + mean[:, low + 1] * part
     curve = table.survival[metric]
-    if table.times_ms[metric].size != times_ms.size:
+    if not np.array_equal(table.times_ms[metric], times_ms):
         curve = _at_times(table.times_ms[metric], curve, times_ms)
     shares = curve[:, low] * (1.0 - part)[:, None] + curve[:, low + 1] * part[:, None]
     return np.asarray(means), np.asarray(shares)

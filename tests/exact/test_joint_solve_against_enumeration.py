@@ -275,6 +275,16 @@ def test_merging_classes_is_a_restriction(seed: int) -> None:
     assert relaxed(fewer, few_tables) <= relaxed(workload, tables) + 1e-9
 
 
+def test_a_pool_that_one_class_cannot_use_is_closed_to_those_merged_with_it() -> None:
+    work = np.full((3, 2), 0.3)
+    work[1, 0] = np.nan  # allowed, but too long for the pool
+    tables = tuple(pool_table(f"p{p}", work[:, p], 900.0, []) for p in range(2))
+    fewer, few_tables = merged(make_workload(np.ones(3), np.full((3, 2), 0.5)), tables, 1)
+    assert fewer.allowed.tolist() == [[False, True]]
+    assert np.isnan(few_tables[0].work_s).all()
+    assert few_tables[1].work_s == pytest.approx([0.3])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_lines_lie_on_their_side_of_every_mix(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from made_cases import GPU, enumerated, objectives_of, small, unlimited
+from made_cases import GPU, enumerated, objectives_of, small
 
 pytest.importorskip("torch")
 
 from planner.choose import choose
-from planner.errors import InputError
 from planner.named import boute as module
 from planner.named.boute import explore_boute, whole_budget_usd_per_h
 from planner.named.boute_space import UNITS, BouteSpace
@@ -28,8 +27,9 @@ def objectives(tmp_path_factory):
     return objectives_of(tmp_path_factory.mktemp("boute"), small(choose="best_quality"))
 
 
-def test_what_no_stock_serves_has_no_candidate(tmp_path):
-    explored = explore_boute(objectives_of(tmp_path, small(stock={GPU: 0})), "quick", 0)
+@pytest.mark.parametrize("short", [{"stock": {GPU: 0}}, {"budget_usd_per_h": 0.5}])
+def test_what_no_stock_or_budget_serves_has_no_candidate(short, tmp_path):
+    explored = explore_boute(objectives_of(tmp_path, small(**short)), "quick", 0)
     assert explored.evaluations == explored.front == () and explored.complete
 
 
@@ -100,9 +100,3 @@ def test_an_interrupt_keeps_what_was_found(objectives):
 
     explored = explore_boute(objectives, "quick", 0, stop)
     assert 1 <= len(explored.evaluations) <= 3 and not explored.complete
-
-
-def test_largest_traffic_is_refused(tmp_path):
-    objectives = objectives_of(tmp_path, unlimited(maximise="rate_factor"))
-    with pytest.raises(InputError, match="rate_factor"):
-        explore_boute(objectives, "quick", 0)

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from made_cases import objectives_of, small, unlimited, z
 
+from planner.errors import InputError
+from planner.named.boute import explore_boute
 from planner.named.fractions import Fractions, best_of_each
+from planner.named.routerwise import explore_routerwise
 from planner.objectives import Objectives
 from planner.routing import truth
 
@@ -110,3 +113,11 @@ def test_best_of_each_keeps_one_evaluation_per_deployment(objectives):
     best = min(every, key=lambda e: (e.violation, -e.quality))
     assert kept.evaluations[0] is best
     assert best_of_each(objectives, [], "a method", False).evaluations == ()
+
+
+@pytest.mark.parametrize("method", [explore_boute, explore_routerwise])
+def test_largest_traffic_is_refused(method, tmp_path: Path):
+    objectives = objectives_of(tmp_path, unlimited(maximise="rate_factor"))
+    with pytest.raises(InputError, match=method.__name__.removeprefix("explore_")) as refused:
+        method(objectives, "quick", 0)
+    assert "rate_factor" in str(refused.value)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from made_cases import GPU, enumerated, hosted_objectives, objectives_of, small, unlimited
 
 from planner.choose import choose
-from planner.errors import InputError
 from planner.named import setups as setups_module
 from planner.named.ascent import Ascent, on_simplex
 from planner.named.fractions import Fractions
@@ -155,9 +154,3 @@ def test_what_no_stock_serves_has_no_setup(n_gpus, tmp_path):
     question["classes"][0]["pools"] = ["llama-3.1-70b-h100-tp4"]
     explored = explore_routerwise(objectives_of(tmp_path, question), "quick", 0)
     assert explored.evaluations == explored.front == () and explored.complete
-
-
-def test_largest_traffic_is_refused(tmp_path):
-    objectives = objectives_of(tmp_path, small(maximise="rate_factor"))
-    with pytest.raises(InputError, match="rate_factor"):
-        explore_routerwise(objectives, "quick", 0)

@@ -127,6 +127,14 @@ def test_a_start_is_improved_on_and_one_outside_is_ignored() -> None:
     assert kept.objective == pytest.approx(best.objective)
 
 
+def test_a_linear_program_has_its_optimum_as_bound_and_without_one_none() -> None:
+    assert maximise_integer(two_by_two(), 0.0, 1).bound == pytest.approx(11.0)
+    program = Program()
+    v = program.add_columns(1, gain=1.0)
+    program.add_rows("negative", 1, [(np.zeros(1, dtype=np.int64), v, -1.0)])
+    assert maximise_integer(program, 0.0, 1).bound == np.inf
+
+
 def test_columns_can_be_fixed() -> None:
     fixed = two_by_two().fixed(np.array([0]), np.array([1.5]))
     assert maximise(fixed).values == pytest.approx([1.5, 1.5])
