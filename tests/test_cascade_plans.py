@@ -298,6 +298,9 @@ def test_a_person_reads_of_cascades_in_the_report_and_the_reasons(cascaded: Made
     assert "0.3000 and 0.6000" in reason
 
 
+MEAN_SLOWLY = [pytest.param("mean", marks=pytest.mark.slow), "p95"]
+
+
 def with_limit(folder: Path, metric: str, statistic: str, at_most_ms: float) -> Made:
     """The small question with one more limit on its hard class."""
     question = small(quality_at_least=None)
@@ -306,7 +309,7 @@ def with_limit(folder: Path, metric: str, statistic: str, at_most_ms: float) -> 
     return made(folder, question=question)
 
 
-@pytest.mark.parametrize("statistic", ["mean", "p95"])
+@pytest.mark.parametrize("statistic", MEAN_SLOWLY)
 def test_who_wants_the_first_token_at_once_waits_for_no_first_answer(
     tmp_path: Path, statistic: str
 ) -> None:
@@ -322,7 +325,7 @@ def test_who_wants_the_first_token_at_once_waits_for_no_first_answer(
     assert shares[1] < 0.1
 
 
-@pytest.mark.parametrize("statistic", ["mean", "p95"])
+@pytest.mark.parametrize("statistic", MEAN_SLOWLY)
 def test_a_limit_on_the_pace_of_a_cascade_holds(tmp_path: Path, statistic: str) -> None:
     label = f"{statistic} tpot of hard"
     loose = with_limit(tmp_path, "tpot", statistic, 500.0)

@@ -142,6 +142,7 @@ def test_the_same_inputs_give_the_same_bytes(wrong: Setting, plan: Plan) -> None
     assert plan_text(make_plan(wrong.inputs, "quick")) == plan_text(plan)
 
 
+@pytest.mark.slow
 def test_two_pools_may_change_their_shares_only(tmp_path: Path) -> None:
     known = setting_of(tmp_path, small(arrivals=WAVE | {"high_rps": 70.0}))
     done = known.confirmed()

@@ -277,15 +277,14 @@ def cheapest(explored: Explored) -> float:
     return min(e.cost_usd_per_h for e in good(explored.evaluations))
 
 
-@pytest.fixture(scope="module")
-def before(limited: Objectives) -> Explored:
-    return enumerated(limited)
-
-
 def test_a_box_that_was_enumerated_is_enumerated_again(
-    slower: Objectives, before: Explored, monkeypatch: pytest.MonkeyPatch
+    slower: Objectives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = replace(BUDGETS["quick"], enumerate=100)
+    upper = np.minimum(slower.case.space.upper, [3, 4])
+    case = replace(slower.case, space=replace(slower.case.space, upper=upper))
+    slower = replace(slower, case=case)
+    before = enumerated(make_objectives(replace(case, learned=())))
+    few = replace(BUDGETS["quick"], enumerate=20)
     assert len(before.evaluations) > few.enumerate  # auto would not do it
     monkeypatch.setitem(BUDGETS, "quick", few)
     again = explore_again(slower, before, "quick")

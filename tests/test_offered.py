@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 from planner.answer import make_answer, make_provenance
 from planner.believed import quality_basis
-from planner.case import make_case
+from planner.case import Case, make_case
 from planner.cli.app import app
 from planner.files.inputs import read_inputs
 from planner.files.plans import routes_of, write_plan
 from planner.gate.check import check
 from planner.objectives import make_objectives
 from planner.offered import offered
+from planner.quality.cascade import CascadeOption
 from planner.settle import settle
 from planner.spec.inputs import Inputs
 from planner.spec.question import RouterSettings
@@ -40,9 +41,19 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return inputs_in(tmp_path_factory.mktemp("offered") / "plan")
 
 
-def test_a_telling_signal_is_offered_and_planned_with(inputs: Inputs) -> None:
-    case = make_case(inputs)
-    options = offered(inputs, case)
+@pytest.fixture(scope="module")
+def case(inputs: Inputs) -> Case:
+    return make_case(inputs)
+
+
+@pytest.fixture(scope="module")
+def options(inputs: Inputs, case: Case) -> tuple[CascadeOption, ...]:
+    return offered(inputs, case)
+
+
+def test_a_telling_signal_is_offered_and_planned_with(
+    inputs: Inputs, case: Case, options: tuple[CascadeOption, ...]
+) -> None:
     assert options
     assert {o.signal for o in options} == {"agreement"}
     assert all(o.gain_low > 0 for o in options)
@@ -62,9 +73,10 @@ def test_a_telling_signal_is_offered_and_planned_with(inputs: Inputs) -> None:
     assert basis.per_prompt is None
 
 
-def test_such_a_plan_is_simulated_by_the_command(inputs: Inputs, tmp_path: Path) -> None:
-    case = make_case(inputs)
-    full = make_case(inputs, case.models, cascades=offered(inputs, case))
+def test_such_a_plan_is_simulated_by_the_command(
+    inputs: Inputs, case: Case, options: tuple[CascadeOption, ...], tmp_path: Path
+) -> None:
+    full = make_case(inputs, case.models, cascades=options)
     settled = settle(make_objectives(full), np.array([1, 3, 4]))
     provenance = make_provenance("by hand", 0, "none", 1, inputs.hashes)
     plan = make_answer(full, settled, [settled], ["made"], provenance, True)
@@ -78,8 +90,9 @@ def test_such_a_plan_is_simulated_by_the_command(inputs: Inputs, tmp_path: Path)
     assert checked.exit_code == 0, checked.output
 
 
-def test_who_wants_none_or_knows_no_prompts_is_offered_none(inputs: Inputs, tmp_path: Path) -> None:
-    case = make_case(inputs)
+def test_who_wants_none_or_knows_no_prompts_is_offered_none(
+    inputs: Inputs, case: Case, tmp_path: Path
+) -> None:
     assert offered(with_router(inputs, RouterSettings(cascades="off")), case) == ()
     blind = replace(inputs, files=replace(inputs.files, prompts=None))
     assert offered(blind, case) == ()

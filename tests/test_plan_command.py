@@ -27,24 +27,22 @@ def rb(
     return done
 
 
-def plan_bytes(folder: Path) -> tuple[bytes, bytes]:
-    return (folder / "plan.json").read_bytes(), (folder / "routes.json").read_bytes()
+def plan_bytes(folder: Path) -> tuple[bytes, ...]:
+    names = "plan.json", "routes.json", "serving.json"
+    return tuple((folder / name).read_bytes() for name in names)
 
 
-def test_same_question_same_bytes_in_another_process(tmp_path: Path) -> None:
-    folder = write_question(tmp_path / "plans" / "q", small())
-    texts = []
-    for hash_seed in ("1", "2"):
-        rb("plan", str(folder), "--profiles", str(PROFILES), "--effort", "quick", "--method",
-           "local", hash_seed=hash_seed)  # fmt: skip
-        texts.append(plan_bytes(folder))
-    assert texts[0] == texts[1]
-
-
-def test_json_is_the_file_and_check_and_diff_accept_it(tmp_path: Path) -> None:
+def test_same_bytes_in_another_process_quiet_or_as_json_and_check_accepts_them(
+    tmp_path: Path,
+) -> None:
     folder = write_question(tmp_path / "plans" / "q", small())
     shared = ("--profiles", str(PROFILES))
-    done = rb("plan", str(folder), *shared, "--effort", "quick", "--method", "enumerate", "--json")
+    asked = ("plan", str(folder), *shared, "--effort", "quick", "--method", "local")
+    quiet = rb(*asked, "--quiet", hash_seed="1")
+    assert quiet.stdout == quiet.stderr == ""
+    texts = plan_bytes(folder)
+    done = rb(*asked, "--json", hash_seed="2")
+    assert plan_bytes(folder) == texts
     assert done.stdout == (folder / "plan.json").read_text()
     assert done.stderr == ""
     checked = rb("check", str(folder), *shared, "--json")
@@ -70,14 +68,6 @@ def test_a_plan_that_simulation_contradicts_is_found_wanting(tmp_path: Path) -> 
     assert "simulated" in {finding["code"] for finding in json.loads(checked.stdout)["findings"]}
     tried = rb("simulate", str(folder), *shared, "--seeds", "2", check=1)
     assert "MISSED" in tried.stdout
-
-
-def test_quiet_says_nothing(tmp_path: Path) -> None:
-    folder = write_question(tmp_path / "plans" / "q", small())
-    done = rb("plan", str(folder), "--profiles", str(PROFILES), "--effort", "quick", "--method",
-              "local", "--quiet")  # fmt: skip
-    assert done.stdout == done.stderr == ""
-    assert (folder / "plan.json").exists()
 
 
 @pytest.mark.slow

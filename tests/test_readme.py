@@ -33,6 +33,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_console_examples_print_what_the_readme_shows(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,14 @@ import pytest
 from hand_plan import ROOT, SMALL
 from shell import Run
 
+from planner.profile import review
+
+
+@pytest.fixture(autouse=True)
+def coarse_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves of a few points: what takes the time of a report, and nothing looks at here."""
+    monkeypatch.setattr(review, "N_CURVE", 6)
+
 
 @pytest.fixture
 def profiles(tmp_path: Path) -> Path:

@@ -3,8 +3,18 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from planner.profile import review
+
 ROOT = Path(__file__).parent.parent.parent
 POOL = "llama-3.1-8b-h100"
+
+
+@pytest.fixture(autouse=True)
+def coarse_curves(monkeypatch):
+    """Curves of a few points: what takes the time of a report, and nothing looks at here."""
+    monkeypatch.setattr(review, "N_CURVE", 6)
 
 
 def test_a_picture_and_a_page_are_written_beside_the_report(rb, tmp_path):

@@ -28,7 +28,7 @@ from planner.exact.seeds import seeds
 from planner.routing.linear import maximise, maximise_integer
 from planner.space import Offer
 
-SOME = settings(derandomize=True, max_examples=12, deadline=None)
+SOME = settings(derandomize=True, max_examples=8, deadline=None)
 cases = st.integers(0, 10_000)
 objectives = st.sampled_from(["cost", "quality", "rate_factor"])
 

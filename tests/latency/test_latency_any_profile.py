@@ -63,7 +63,7 @@ def check_figures(model, at):
         assert 0 < figure.low <= figure.value <= figure.high, column
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     points=st.lists(rows(), min_size=1, max_size=5),
     places=st.one_of(st.none(), st.integers(1, 512)),

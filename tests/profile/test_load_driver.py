@@ -2,17 +2,26 @@
 
 import asyncio
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from fake_server import serving
 from virtual_time import run_at_once
 
+from planner.profile.load import driver
 from planner.profile.load.client import Answer, Client, Endpoint, Outcome
 from planner.profile.load.driver import Ending, closed_loop, open_loop
 from planner.profile.load.prompts import Ask, Lengths, PromptSource
 
 OK, CANCELLED, HTTP = Outcome.OK, Outcome.CANCELLED, Outcome.HTTP
+
+
+@pytest.fixture(autouse=True)
+def no_collection(request, monkeypatch):
+    """Among all tests there is much to collect before a load, which virtual time does not see."""
+    if request.node.name != "test_both_loops_measure_a_server":
+        monkeypatch.setattr(driver, "_quiet_collector", nullcontext)
 
 
 def now_s() -> float:

@@ -111,9 +111,10 @@ def noise(seed: int, n: int = 120) -> tuple[Scores, FloatArray]:
     return scores, np.tile([1e-6, 1e-3, 1.0], (3, 1))
 
 
-def test_noise_is_rarely_taken_for_a_cascade() -> None:
-    alarms = [len(proven_cascades(*noise(seed))) > 0 for seed in range(100)]
-    assert sum(alarms) <= 5
+@pytest.mark.parametrize("n", [40, pytest.param(100, marks=pytest.mark.slow)])
+def test_noise_is_rarely_taken_for_a_cascade(n: int) -> None:
+    alarms = [len(proven_cascades(*noise(seed))) > 0 for seed in range(n)]
+    assert sum(alarms) <= 0.05 * n
 
 
 def test_a_signal_that_tells_the_truth_about_other_prompts_is_noise() -> None:

@@ -233,7 +233,7 @@ def test_a_model_that_answered_one_prompt_does_no_harm():
 
 @pytest.mark.parametrize(
     ("n_prompts", "n_classes", "n_models"),
-    [(100, 1, 2), (300, 40, 10), pytest.param(600, 200, 40, marks=pytest.mark.slow)],
+    [(100, 1, 2), (200, 25, 6), pytest.param(600, 200, 40, marks=pytest.mark.slow)],
 )
 def test_many_and_few_of_everything_with_gaps(n_prompts, n_classes, n_models):
     random = np.random.default_rng(0)

@@ -90,6 +90,7 @@ def lucky(n_sets: int) -> tuple[int, int]:
     return n_above, n_below
 
 
+@pytest.mark.slow
 def test_luck_is_rarely_taken_for_a_gain():
     """6 of 60 would be three times what the interval says, and happens by chance in 0.3 %."""
     assert max(lucky(60)) < 6

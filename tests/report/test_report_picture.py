@@ -11,6 +11,7 @@ from hand_plan import SMALL
 
 from planner.errors import MissingExtra
 from planner.latency.fit import fit
+from planner.profile import review
 from planner.profile.review import charts
 from planner.report.picture import page, png
 
@@ -19,7 +20,9 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture(scope="module")
 def drawn(demo_inputs):
-    return charts(fit(demo_inputs.profiles.by_name()[SMALL]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(review, "N_CURVE", 12)
+        return charts(fit(demo_inputs.profiles.by_name()[SMALL]))
 
 
 def test_a_png_of_two_charts_a_row(drawn):

@@ -9,6 +9,7 @@ import pytest
 from hand_plan import SMALL
 
 from planner.latency.fit import fit
+from planner.profile import review
 from planner.report.console import make_console
 from planner.report.data import as_data
 from planner.report.profile import (
@@ -24,7 +25,9 @@ from planner.spec.pool import CapacityPoint, HostedPrice, Point, Pool, Profile
 
 @pytest.fixture(scope="module")
 def summary(demo_inputs: Inputs) -> ProfileSummary:
-    return summarise(fit(demo_inputs.profiles.by_name()[SMALL]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(review, "N_CURVE", 12)
+        return summarise(fit(demo_inputs.profiles.by_name()[SMALL]))
 
 
 def text_of(summary: ProfileSummary, width: int = 80) -> str:

@@ -20,6 +20,7 @@ from planner.routing.tiers import (
 )
 
 STEPS = 401
+SEEDS = [seed if seed < 10 else pytest.param(seed, marks=pytest.mark.slow) for seed in range(20)]
 
 
 @cache
@@ -58,7 +59,7 @@ def best_on_grid(problem: RoutingProblem) -> float:
     return float(np.where(keeps, quality, -np.inf).max())
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_tiers_bracket_the_best_routing_of_the_grid(seed: int) -> None:
     problem = problem_of(seed)
     truth = best_on_grid(problem)

@@ -77,10 +77,17 @@ def moved(problem: RoutingProblem, number: int, by_ms: float) -> RoutingProblem:
     return replace(problem, workload=replace(problem.workload, limits=tuple(limits)))
 
 
-@pytest.mark.parametrize("objective", ["quality", "rate_factor"])
-def test_prices_under_limits_of_classes(objective: Objective) -> None:
+@pytest.mark.parametrize(
+    ("objective", "seeds"),
+    [
+        ("quality", [2]),
+        pytest.param("quality", [2, 7], marks=pytest.mark.slow),
+        ("rate_factor", [3, 5]),
+    ],
+)
+def test_prices_under_limits_of_classes(objective: Objective, seeds: list[int]) -> None:
     seen = {"load": 0, "mean": 0, "p95": 0}
-    for seed in (2, 7) if objective == "quality" else (3, 5):
+    for seed in seeds:
         problem = random_problem(seed, 3, 2, LIMITS, objective, demand=0.3)
         routing = solve(problem, "exact")
         if not routing.feasible:

@@ -60,7 +60,7 @@ def test_admits_exactly_the_points_of_the_box(box):
 
 def test_count_stops_one_above_what_was_asked():
     box = Box(np.zeros(40, np.int64), np.full(40, 9), np.ones((1, 40)), np.array([30.0]))
-    assert box.count(at_most=12_345) == 12_346
+    assert box.count(at_most=1_234) == 1_235
 
 
 def test_a_box_of_many_blocks_is_counted_exactly():

@@ -40,7 +40,7 @@ N_SEEDS = 50
 
 
 def long(*arguments) -> object:
-    """A case of a higher load, which takes many more requests to see as sharply."""
+    """A case that takes seconds; of a higher load, many more requests to see as sharply."""
     return pytest.param(*arguments, marks=pytest.mark.slow)
 
 
@@ -193,7 +193,7 @@ def test_many_servers_follow_kiefer_and_wolfowitz():
     assert max(late_ps) <= 3 * step_ps
 
 
-@pytest.mark.parametrize(("load", "n_requests"), [(0.6, 4_000), long(0.8, 50_000)])
+@pytest.mark.parametrize(("load", "n_requests"), [long(0.6, 4_000), long(0.8, 50_000)])
 def test_mm1(load, n_requests):
     seen = replications(engine(1, PROMPTS_ONLY), exponential_prompts, load, n_requests)
     sojourn = [s.sojourn for s in seen]
@@ -202,7 +202,7 @@ def test_mm1(load, n_requests):
         assert_quantile(sojourn, mm1_quantile(p, load, 1.0), p)
 
 
-@pytest.mark.parametrize(("load", "n_requests"), [(0.6, 4_000), long(0.8, 50_000)])
+@pytest.mark.parametrize(("load", "n_requests"), [long(0.6, 4_000), long(0.8, 50_000)])
 def test_md1(load, n_requests):
     seen = replications(engine(1, PROMPTS_ONLY), equal_prompts, load, n_requests)
     sojourn = [s.sojourn for s in seen]
@@ -212,7 +212,7 @@ def test_md1(load, n_requests):
 
 
 @pytest.mark.parametrize(
-    ("n_servers", "load", "n_requests"), [(4, 0.6, 4_000), long(8, 0.8, 80_000)]
+    ("n_servers", "load", "n_requests"), [long(4, 0.6, 4_000), long(8, 0.8, 80_000)]
 )
 def test_mmc(n_servers, load, n_requests):
     settings = engine(n_servers, constant(n_servers, UNIT // TOKENS))
@@ -232,8 +232,8 @@ def test_mmc(n_servers, load, n_requests):
     ("prefill", "draw", "load", "n_requests"),
     [
         ("chunked", geometric_outputs, 0.6, 2_500),
-        ("elsewhere", geometric_outputs, 0.5, 2_500),
-        ("chunked", uneven_outputs, 0.5, 2_500),
+        long("elsewhere", geometric_outputs, 0.5, 2_500),
+        long("chunked", uneven_outputs, 0.5, 2_500),
         long("chunked", geometric_outputs, 0.8, 30_000),
         long("elsewhere", geometric_outputs, 0.8, 30_000),
         long("chunked", uneven_outputs, 0.8, 30_000),
@@ -268,7 +268,7 @@ def assert_states(found: list[np.ndarray], law: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("fixed_ratio", "load", "n_requests"),
-    [(2.0, 0.6, 2_000), (10.0, 0.5, 2_000), long(2.0, 0.8, 25_000), long(10.0, 0.7, 25_000)],
+    [(2.0, 0.6, 2_000), long(10.0, 0.5, 2_000), long(2.0, 0.8, 25_000), long(10.0, 0.7, 25_000)],
 )
 def test_decode_is_shared_as_the_closed_form_says(fixed_ratio, load, n_requests):
     """Steps of A + b*n + C*K: TPOT = (A + b + C*kappa)/(1 - lam*s), s = (b + C*kappa)*o.

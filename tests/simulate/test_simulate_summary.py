@@ -88,7 +88,7 @@ def mm1_sojourns(seed: int, n: int, load: float) -> np.ndarray:
     return walk - np.minimum.accumulate(walk) + services
 
 
-@pytest.mark.parametrize("n_runs", [1, 3, 5])
+@pytest.mark.parametrize("n_runs", [1, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_intervals_of_a_known_queue_cover_the_truth(n_runs):
     """An M/M/1 sojourn is exponential with rate 1 - load; 200 replications, load 0.6."""
     load, asked = 0.6, ("mean", "p50", "p95", "p99")
