@@ -200,3 +200,58 @@ def test_fallback_is_in_the_order_of_the_plan():
 def test_an_unknown_class_is_a_slip_of_the_caller():
     with pytest.raises(KeyError):
         RoutingTable(routes()).pick("nobody")
+
+
+# ---- Windows of 1,000 requests -------------------------------------------------------------------
+
+WINDOW = 1000
+
+
+def worst_window(turns, n_requests):
+    """The largest error of a share over every window of 1,000 requests, in requests."""
+    weights = [round(s * MILLION) for s in turns]
+    table, k = Turns(turns), len(turns)
+    sequence = [table.next() for _ in range(n_requests)]
+    counts = [0] * k
+    worst = 0
+    for i, pool in enumerate(sequence):
+        counts[pool] += 1
+        if i >= WINDOW:
+            counts[sequence[i - WINDOW]] -= 1
+        if i + 1 >= WINDOW:
+            off = (abs(c * MILLION - w * WINDOW) for c, w in zip(counts, weights, strict=True))
+            worst = max(worst, *off)
+    return Fraction(worst, MILLION)
+
+
+@settings(max_examples=15, deadline=None)
+@given(shares_in_millionths(most=12))
+def test_every_window_of_a_thousand_is_within_two_tenths_of_a_percent(millionths):
+    assert worst_window(as_shares(millionths), 4000) < Fraction(2, 1000) * WINDOW
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        HARD,
+        [0.999, 0.001],
+        [0.9990005, 0.0009995],  # windows that hold one, two or none of the second pool
+        [0.0015, 0.0015, 0.997],
+        [0.4995, 0.4995, 0.001],
+        [0.25 + 1e-6, 0.25 - 1e-6, 0.25 + 1e-6, 0.25 - 1e-6],
+        [0.05001] * 19 + [0.04981],
+        [0.001001] * 39 + [0.960961],
+    ],
+    ids=str,
+)
+def test_shares_made_to_break_a_window_do_not(shares):
+    assert worst_window(shares, 12_000) < Fraction(2, 1000) * WINDOW
+
+
+def test_classes_that_take_turns_in_any_order_do_not_disturb_one_another():
+    """The adversary decides which class comes next: bursts of one, then of the other."""
+    table = RoutingTable(routes())
+    order = (["chat"] * 7 + ["code"] * 3 + ["chat"] * 900 + ["code"] * 90) * 4
+    chat = [table.pick(name) for name in order if name == "chat" or not table.pick(name)]
+    for start in range(0, len(chat) - WINDOW, 97):
+        assert abs(chat[start : start + WINDOW].count("a") - 750) < 2
