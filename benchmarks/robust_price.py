@@ -21,8 +21,8 @@ from planner.confirm import make_stage
 from planner.errors import Infeasible
 from planner.explore import Effort
 from planner.files.inputs import read_inputs
-from planner.gate.resources import replicas_of
 from planner.objectives import make_objectives
+from planner.ordered import replicas_of
 from planner.plan import make_plan
 from planner.settle import settle, with_survivals
 from planner.spec.inputs import Inputs

@@ -303,16 +303,16 @@ def _figure(figure: Figure) -> LatencyFigure:
             "class": figure.class_name,
             "metric": figure.metric,
             "statistic": figure.statistic,
-            "ms": _ms(figure.ms),
-            "low_ms": _ms(figure.low_ms),
-            "high_ms": _ms(figure.high_ms),
+            "ms": ms_in_file(figure.ms),
+            "low_ms": ms_in_file(figure.low_ms),
+            "high_ms": ms_in_file(figure.high_ms),
             "at_most_ms": figure.at_most_ms,
             "origin": figure.origin,
         }
     )
 
 
-def _ms(value: float) -> float:
+def ms_in_file(value: float) -> float:
     """Returns a latency for the file: a percentile beyond every table is written as one day."""
     return round(value, LATENCY_DIGITS) if np.isfinite(value) else 86_400_000.0
 
@@ -344,7 +344,7 @@ def _front_point(
         cost_usd_per_h=round(point.cost_usd_per_h, MONEY_DIGITS),
         quality=round(point.score.quality, RATIO_DIGITS),
         latency_ratio=_ratio(point.score.latency_ratio),
-        latency_ms=None if objective is None else _ms(objective),
+        latency_ms=None if objective is None else ms_in_file(objective),
         rate_factor=round(point.rate_factor, 6) if rates else None,
         simulated_latency_ratio=simulated_ratio,
         best_possible=None if proof is None else round(proof.best_possible, RATIO_DIGITS),

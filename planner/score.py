@@ -16,7 +16,7 @@ figures without a limit are over the requests whose latency is known, and left o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,9 @@ from planner.spec.base import METRICS, Metric, Origin, Statistic, worst_origin
 from planner.spec.question import LatencyObjective, Limit
 from planner.spec.table import PoolTable, survival_at_time
 from planner.spec.workload import ScopedLimit, Workload
+
+Asked = tuple[str | None, Metric, Statistic]
+"""A statistic by its class, or None for all traffic."""
 
 MET_TOLERANCE = 1e-6
 """Shares are rounded to 6 decimals; a limit may be missed by as much."""
@@ -143,15 +146,34 @@ def _figures(
 ) -> tuple[Figure, ...]:
     """Returns the limited statistics, then the usual ones of all traffic and of each class."""
     figures = [_figure(workload, tables, loads, served, s, s.limit) for s in workload.limits]
-    usual = [_scoped(None, objective.metric, objective.statistic)]
-    usual += [_scoped(None, metric, stat) for metric in METRICS for stat in ("mean", "p95")]
-    usual += [_scoped(name, "e2e", "p95") for name in workload.class_names]
-    known = _with_known_latency(workload, tables, served)
-    seen = {s.label for s in workload.limits}
-    for scoped in usual:
-        if scoped.label not in seen:
-            seen.add(scoped.label)
-            figures.append(_figure(workload, tables, loads, known, scoped, None))
+    usual: list[Asked] = [(None, objective.metric, objective.statistic)]
+    usual += [(None, metric, stat) for metric in METRICS for stat in ("mean", "p95")]
+    usual += [(name, "e2e", "p95") for name in workload.class_names]
+    limited = {(s.class_name, s.limit.metric, s.limit.statistic) for s in workload.limits}
+    wanted = [asked for asked in dict.fromkeys(usual) if asked not in limited]
+    found = tuple(f for f in figures if f is not None)
+    return found + figures_of(workload, tables, loads, served, wanted)
+
+
+def figures_of(
+    workload: Workload,
+    tables: Sequence[PoolTable],
+    loads: FloatArray,
+    shares: FloatArray,
+    wanted: Iterable[Asked],
+) -> tuple[Figure, ...]:
+    """Returns statistics without a limit, over the requests whose latency is known.
+
+    Args:
+        workload: of R rows on P pools.
+        tables: of the pools, (P,).
+        loads: per replica, (P,).
+        shares: of each row that each pool serves, (R, P).
+        wanted: (class or None, metric, statistic); those of no known latency are left out.
+    """
+    known = _with_known_latency(workload, tables, shares)
+    scoped = (_scoped(*asked) for asked in wanted)
+    figures = [_figure(workload, tables, loads, known, each, None) for each in scoped]
     return tuple(f for f in figures if f is not None)
 
 

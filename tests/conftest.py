@@ -10,8 +10,10 @@ from hand_plan import ROOT, hand_plan
 from hypothesis import settings
 
 from planner.files.inputs import read_inputs
+from planner.sheet import make_sheet
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
+from planner.spec.sheet import ServingSheet
 
 # Times on a busy machine are no property of the code, and the same draws come every time.
 settings.register_profile("rb", deadline=None, derandomize=True)
@@ -46,3 +48,9 @@ def short_levels() -> Iterator[None]:
 def demo_plan(demo_inputs: Inputs) -> Plan:
     """Returns a valid plan of plans/demo, made by hand."""
     return hand_plan(demo_inputs)
+
+
+@pytest.fixture(scope="session")
+def demo_sheet(demo_inputs: Inputs, demo_plan: Plan) -> ServingSheet:
+    """Returns the serving sheet of that plan."""
+    return make_sheet(demo_inputs, demo_plan)

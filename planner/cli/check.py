@@ -16,13 +16,15 @@ def check(
 ) -> None:
     """Judges plan.json against its question and today's profiles, without solving anything.
 
-    Shares, stock, budget, capacity, limits, staleness, extrapolation.
+    Shares, stock, budget, capacity, limits, staleness, extrapolation; and that routes.json and
+    serving.json are of this plan.
     Exit 1: at least one finding of severity error.
 
     Example: rb check plans/demo
     """
     from planner.files.inputs import read_inputs
     from planner.files.plans import ROUTES_FILE, read_plan, read_routes
+    from planner.files.sheets import SHEET_FILE, read_sheet
     from planner.files.text import is_folder, is_there
     from planner.files.write import canonical_json
     from planner.gate.check import check as judge
@@ -39,9 +41,13 @@ def check(
     # One fault says enough about a folder that is not there.
     plan = read_plan(folder, faults) if is_folder(folder) else None
     routes = read_routes(folder, faults) if is_there(folder / ROUTES_FILE) else None
+    sheet = read_sheet(folder, faults) if is_there(folder / SHEET_FILE) else None
     if inputs is None or plan is None or faults:
         raise InputError(faults)
-    findings = judge(inputs, plan, routes)
+    if sheet is None and not quiet:
+        what = "rb serve then knows no more than the routes; rb plan writes it"
+        typer.echo(f"note: there is no {SHEET_FILE}: {what}", err=True)
+    findings = judge(inputs, plan, routes, sheet=sheet)
     if json:
         typer.echo(canonical_json(findings_data(findings)), nl=False)
         if not quiet:

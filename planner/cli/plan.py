@@ -29,7 +29,7 @@ def plan(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answers the question of a plan folder; writes plan.json and routes.json there.
+    """Answers the question of a plan folder; writes plan.json, routes.json, serving.json there.
 
     Ctrl-C keeps the best answer so far (complete: false).
 
@@ -40,8 +40,10 @@ def plan(
     """
     from planner.files.inputs import read_inputs
     from planner.files.plans import plan_text, write_plan
+    from planner.files.sheets import write_sheet
     from planner.parallel.workers import open_workers
     from planner.plan import make_plan
+    from planner.sheet import make_sheet
 
     inputs = read_inputs(folder, profiles)
     kept = _kept(folder, inputs)
@@ -56,7 +58,8 @@ def plan(
             moved(done, total, what.format(volume))
 
         answer = make_plan(inputs, effort, method, seed, kept, on_trial, None, evaluating)  # type: ignore[arg-type]
-    written = write_plan(folder, answer)
+    # The plan first: it is what took the time. A kill in between is seen by `rb check`.
+    written = *write_plan(folder, answer), write_sheet(folder, make_sheet(inputs, answer))
     if json:
         typer.echo(plan_text(answer), nl=False)
     elif not quiet:
@@ -64,7 +67,7 @@ def plan(
         from planner.report.plan import render_plan
 
         render_plan(answer, make_console())
-        typer.echo("wrote " + " and ".join(_shown(path) for path in written))
+        typer.echo("wrote " + ", ".join(_shown(path) for path in written))
     if not answer.complete:
         typer.echo("interrupted: this is the best found so far (complete: false)", err=True)
     if answer.contradicted:

@@ -13,6 +13,7 @@ KINDS = (
     "question",
     "plan",
     "routes",
+    "serving",
     "pool",
     "rb-pool",
     "points",
@@ -45,12 +46,13 @@ def schema(
 
 
 def _kinds() -> dict[str, type[Spec]]:
-    from planner.spec import answers, endpoints, hardware, plan, pool, prompts, question
+    from planner.spec import answers, endpoints, hardware, plan, pool, prompts, question, sheet
 
     return {
         "question": question.Question,
         "plan": plan.Plan,
         "routes": plan.Routes,
+        "serving": sheet.ServingSheet,
         "pool": pool.Pool,
         "rb-pool": pool.PoolSettings,
         "points": pool.Point,

@@ -117,12 +117,12 @@ def write_plan(folder: Path, plan: Plan) -> tuple[Path, Path]:
 def read_plan(folder: Path, faults: list[Fault]) -> Plan | None:
     """Returns the plan of a folder (or of a plan.json); None after adding its faults."""
     path = folder if folder.suffix == ".json" else folder / PLAN_FILE
-    return _read_json(path, Plan, faults, "make one with: rb plan DIR")
+    return read_json(path, Plan, faults, "make one with: rb plan DIR")
 
 
 def read_routes(folder: Path, faults: list[Fault]) -> Routes | None:
     """Returns the routing table of a folder; None after adding its faults."""
-    return _read_json(folder / ROUTES_FILE, Routes, faults, "make one with: rb plan DIR")
+    return read_json(folder / ROUTES_FILE, Routes, faults, "make one with: rb plan DIR")
 
 
 def need_plan(folder: Path) -> Plan:
@@ -151,7 +151,8 @@ def need_plan_and_routes(folder: Path) -> tuple[Plan, Routes]:
     return plan, routes
 
 
-def _read_json(path: Path, spec: type[S], faults: list[Fault], fix: str) -> S | None:
+def read_json(path: Path, spec: type[S], faults: list[Fault], fix: str) -> S | None:
+    """Returns the content of a JSON file of a kind; None after adding its faults."""
     if not is_there(path) and not is_link(path):
         faults.append(Fault(shown(path), "", "file not found", fix))
         return None

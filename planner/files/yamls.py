@@ -110,6 +110,12 @@ def parse_yaml(text: str, name: str, faults: list[Fault]) -> object | None:
     return data
 
 
+def yaml_nodes(text: str) -> yaml.Node | None:
+    """Returns the nodes of a YAML text that parse_yaml reads, with their places; None of none."""
+    node: yaml.Node | None = yaml.compose(text, Loader=_PlainLoader)
+    return node
+
+
 def read_yaml(path: Path, faults: list[Fault]) -> object | None:
     """Returns the data of a YAML file; None after adding a fault."""
     text = read_text(path, MAX_YAML_BYTES, faults)

@@ -3,6 +3,7 @@
     case      = make_case(inputs, plan.learned)       cannot be fitted: InputError, exit 2
     findings  = what was kept from the run            stale, incomplete, contradicted
               + what the plan orders                  pools, shares, routes.json
+              + what a runtime is told of it          serving.json, where it is there
               + what the deployment takes             stock, memory, nodes, budget, rows
               + what its users will see               capacity, limits, quality, drift
 
@@ -12,19 +13,19 @@ The last three are of one deployment at one set of rates (operation.py), so of e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from planner.case import Case, make_case
 from planner.gate.finding import Finding, error, warning
 from planner.gate.operation import operation_findings
-from planner.gate.orders import routes_findings, unused_cascades
+from planner.gate.orders import routes_findings
 from planner.gate.proofs import proof_findings
+from planner.gate.sheet import sheet_findings
 from planner.gate.survival import contradicted_scenarios
-from planner.offered import offered
+from planner.ordered import case_of
 from planner.quality.cascade import CascadeOption
 from planner.score import duration
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes
+from planner.spec.sheet import ServingSheet
 
 PLAN_AGAIN = "rb plan DIR"
 
@@ -34,6 +35,7 @@ def check(
     plan: Plan,
     routes: Routes | None,
     cascades: Sequence[CascadeOption] | None = None,
+    sheet: ServingSheet | None = None,
 ) -> tuple[Finding, ...]:
     """Returns everything found wrong with a plan, errors first; empty when it is clean.
 
@@ -42,6 +44,7 @@ def check(
         plan: what was planned.
         routes: what the runtime reads (routes.json); None when there is no such file.
         cascades: that may be used; by default those that today's scores prove, of a plan with any.
+        sheet: what the runtime knows beside (serving.json); a folder may do without.
 
     Raises:
         InputError: a pool cannot be fitted, so nothing can be judged.
@@ -49,24 +52,17 @@ def check(
     stale = _stale(inputs, plan)
     kept = [*stale, *_incomplete(plan), *_contradicted(plan), *contradicted_scenarios(plan)]
     if plan.periods is None and inputs.question.periods is None:
-        case = _case(inputs, plan, cascades)
+        case = case_of(inputs, plan, cascades)
         found = operation_findings(case, inputs, plan, inputs_changed=bool(stale))
     else:
         from planner.gate.periods import period_findings  # other plans need none of it
 
         found = period_findings(inputs, plan, cascades, inputs_changed=bool(stale))
     findings = [*kept, *found, *routes_findings(plan, routes), *proof_findings(plan)]
+    if sheet is not None:
+        is_clean = not any(f.severity == "error" for f in findings)
+        findings += sheet_findings(inputs, plan, sheet, cascades, is_clean)
     return tuple(sorted(findings, key=lambda f: f.severity != "error"))
-
-
-def _case(inputs: Inputs, plan: Plan, cascades: Sequence[CascadeOption] | None) -> Case:
-    """Returns the case of a plan, with the cascades that it uses alone."""
-    case = make_case(inputs, learned=plan.learned)
-    if not plan.cascades:
-        return case
-    options = offered(inputs, case) if cascades is None else tuple(cascades)
-    case = make_case(inputs, case.models, plan.learned, options)
-    return replace(case, workload=case.workload.without(unused_cascades(case, plan)))
 
 
 def _stale(inputs: Inputs, plan: Plan) -> list[Finding]:

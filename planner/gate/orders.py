@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from planner.case import Case
 from planner.files.plans import routes_of
 from planner.gate.finding import Finding, error
+from planner.ordered import cascade_of
 from planner.spec.inputs import Inputs
 from planner.spec.plan import CascadeRoute, Plan, Routes
-from planner.spec.workload import Cascade
 
 UNITS = 1_000_000  # a share is a whole number of millionths (§6)
 _RATIO_ROUNDING = 2e-6
@@ -184,26 +183,3 @@ def _ways(plan: Plan) -> Iterator[tuple[str, str, float, str]]:
             for entry in stage:
                 where = f"plan.json:cascades[{_label(cascade)}].{part}[{entry.pool}]"
                 yield cascade.class_name, entry.pool, cascade.share * entry.share, where
-
-
-def unused_cascades(case: Case, plan: Plan) -> list[Cascade]:
-    """Returns the cascades of a case that a plan does not order; its figures are without them."""
-    used = [cascade_of(case, route) for route in plan.cascades]
-    return [cascade for cascade in case.workload.cascades if cascade not in used]
-
-
-def cascade_of(case: Case, route: CascadeRoute) -> Cascade | None:
-    """Returns the cascade of a case that a plan's entry orders; None where there is none.
-
-    A stage whose pools run different models is none.
-    """
-    models = {profile.name: profile.pool.scored_as for profile in case.pools}
-    first, second = (
-        {models.get(entry.pool) for entry in stage} for stage in (route.first, route.second)
-    )
-    for cascade in case.workload.cascades:
-        same = (cascade.class_name, cascade.signal) == (route.class_name, route.signal)
-        same = same and (first, second) == ({cascade.first_model}, {cascade.second_model})
-        if same and math.isclose(cascade.below, route.below, rel_tol=1e-9, abs_tol=1e-12):
-            return cascade
-    return None

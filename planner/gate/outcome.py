@@ -1,30 +1,21 @@
 """What the users of a plan will see, scored again with today's profiles at the plan's own mix.
 
-Notation (P pools, R rows: classes, then two stages per cascade)
-    x_rp     share of row r on pool p, as the plan says
-    mix_pr   rate_r x_rp: the rows in pool p's traffic
-    f        rate factor: 1, or what the plan reached where the question maximises it
-
-Nothing is solved: tables at mix_pr, then the score, then comparisons.
+Nothing is solved: the plan's own score on today's tables (planner/ordered.py), then comparisons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.case import Case
 from planner.gate.finding import Finding, error, warning
-from planner.gate.orders import cascade_of
-from planner.gate.resources import rent_usd_per_h, replicas_of
+from planner.gate.resources import rent_usd_per_h
 from planner.gate.survival import survival_findings
-from planner.score import MET_TOLERANCE, Figure, Score, score
-from planner.spec.arrays import FloatArray, IntArray
+from planner.ordered import Rescored, rescore
+from planner.score import MET_TOLERANCE, Figure
 from planner.spec.plan import LatencyFigure, Plan
-from planner.spec.table import PoolTable
-from planner.spec.workload import Workload
 
 # What a rounded plan may differ from its own figures by (§6: money 1e-4, latency 0.1 ms).
 USD_ROUNDING = 2e-4
@@ -37,53 +28,6 @@ RATIO_ROUNDING = 2e-4
 MOST_MS = 86_400_000.0  # what a plan writes for a latency beyond its tables: a day
 MOST_DRIFTS = 5  # one changed share moves every figure: a few say enough
 MIX_SHIFT = 0.05  # above this, a plan's figures rest on tables of another mix
-
-
-@dataclass(frozen=True)
-class Rescored:
-    """A plan's score by today's profiles, and what it was made from."""
-
-    workload: Workload  # at the plan's rate factor
-    tables: tuple[PoolTable, ...]
-    replicas: IntArray  # (P,)
-    shares: FloatArray  # (R, P)
-    score: Score
-
-
-def rescore(case: Case, plan: Plan) -> Rescored:
-    """Returns the score of a plan whose pools and classes are all known."""
-    workload, replicas, shares = case.workload, replicas_of(case, plan), shares_of(case, plan)
-    # A rate factor in the file counts only where the question asks for one.
-    if case.question.maximise == "rate_factor" and plan.predicted.rate_factor is not None:
-        factor = plan.predicted.rate_factor
-        workload = replace(
-            workload,
-            rate_rps=workload.rate_rps * factor,
-            mean_rate_rps=workload.mean_rate_rps * factor,
-        )
-    tables = case.tables((workload.rate_rps[:, None] * shares).T)
-    question = case.question
-    scored = score(
-        workload, tables, replicas, shares, question.headroom_ratio, question.latency_objective
-    )
-    return Rescored(workload, tables, replicas, shares, scored)
-
-
-def shares_of(case: Case, plan: Plan) -> FloatArray:
-    """Returns the shares of a plan's routing and cascades, (R, P), all known to the case."""
-    workload = case.workload
-    shares = np.zeros((workload.n_rows, workload.n_pools))
-    for r in plan.routing:
-        at = workload.class_names.index(r.class_name), workload.pool_names.index(r.pool)
-        shares[at] += r.share
-    for route in plan.cascades:
-        cascade = cascade_of(case, route)
-        assert cascade is not None  # unknown ones are found before anything is scored
-        stages = (cascade.first_row, route.first), (cascade.second_row, route.second)
-        for row, entries in stages:
-            for entry in entries:
-                shares[row, workload.pool_names.index(entry.pool)] += route.share * entry.share
-    return shares
 
 
 def outcome_findings(case: Case, plan: Plan, inputs_changed: bool) -> list[Finding]:

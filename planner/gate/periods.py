@@ -18,9 +18,9 @@ from planner.exact.path import Bill, bill, by_the_hour_usd_per_h, kept_usd_per_h
 from planner.exact.periods import Candidate
 from planner.gate.finding import Finding, error
 from planner.gate.operation import operation_findings
-from planner.gate.orders import unused_cascades
-from planner.gate.resources import rent_usd_per_h, replicas_of
+from planner.gate.resources import rent_usd_per_h
 from planner.offered import offered
+from planner.ordered import replicas_of, unused_cascades
 from planner.periods.cases import Round, make_round, spans_of
 from planner.quality.cascade import CascadeOption
 from planner.spec.inputs import Inputs

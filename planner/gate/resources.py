@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from planner.case import Case
 from planner.gate.finding import Finding, error, warning
+from planner.ordered import replicas_of
 from planner.spec.arrays import IntArray
 from planner.spec.plan import DeployedPool, Plan
 
 USD_ROUNDING = 1e-4  # §6
 GPU_ROUNDING = 1e-4
-
-
-def replicas_of(case: Case, plan: Plan) -> IntArray:
-    """Returns the replicas of each candidate pool, (P,); pools that are none are left out."""
-    replicas = np.zeros(case.workload.n_pools, dtype=np.int64)
-    for entry in plan.deployment:
-        if entry.pool in case.workload.pool_names:
-            replicas[case.workload.pool_names.index(entry.pool)] = entry.replicas
-    return replicas
 
 
 def rent_usd_per_h(case: Case, replicas: IntArray) -> float | None:

@@ -9,17 +9,14 @@ contradicted it (§9).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from planner.case import Case
 from planner.drills import by_tables, is_playable
 from planner.gate.finding import Finding, error
+from planner.ordered import Rescored
 from planner.robust import Survival, survivals
 from planner.spec.plan import Plan, Survived
 from planner.spec.question import Question
-
-if TYPE_CHECKING:
-    from planner.gate.outcome import Rescored
 
 # What a scenario's figures may differ by, as a plan's own do (outcome.py): a percentile moves a
 # little with the grid of its table, and scores rest on no table.

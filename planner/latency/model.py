@@ -109,6 +109,21 @@ class LatencyModel:
             bands=replace(self.bands, origin=origins),
         )
 
+    def works_s(self, shapes: Sequence[RequestShape | None], mix: FloatArray) -> FloatArray:
+        """Returns the replica-seconds that one request of each class takes, (C,), NaN if barred.
+
+        Args:
+            shapes: token counts per class, (C,); None where the class may not use the pool.
+            mix: shares of the pool's requests per class, (C,); need not be normalised.
+        """
+        if self.law is None or self.capacity is not None:
+            assert self.capacity is not None
+            return self.capacity.work_s(shapes)
+        classes = ClassMoments.of(shapes)
+        share = classes.share(np.asarray(mix, dtype=np.float64))
+        at = saturation(self.law, classes.mixed(share), self._caps())
+        return work_ms(self.law, classes, share, at) / 1000.0
+
     def work_s(self, shape: RequestShape) -> float:
         """Returns the replica-seconds that one request takes where only such requests come."""
         if self.law is None or self.capacity is not None:

@@ -12,7 +12,9 @@ from shell import Ran, Run
 
 from planner.cli.app import main
 from planner.files.plans import write_plan
+from planner.files.sheets import write_sheet
 from planner.spec.plan import Plan
+from planner.spec.sheet import ServingSheet
 
 
 @pytest.fixture
@@ -32,10 +34,11 @@ def rb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 @pytest.fixture
-def demo(tmp_path: Path, demo_plan: Plan) -> Path:
+def demo(tmp_path: Path, demo_plan: Plan, demo_sheet: ServingSheet) -> Path:
     """Returns a private plans/demo with a plan, beside its profiles."""
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     folder = tmp_path / "plans" / "demo"
     shutil.copytree(ROOT / "plans" / "demo", folder)
     write_plan(folder, demo_plan)
+    write_sheet(folder, demo_sheet)
     return folder

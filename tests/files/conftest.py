@@ -9,6 +9,8 @@ from hand_plan import ROOT, hand_plan
 
 from planner.files.inputs import read_inputs
 from planner.files.plans import write_plan
+from planner.files.sheets import write_sheet
+from planner.sheet import make_sheet
 
 POOLS = ("llama-3.1-405b-fp8-h100-tp8", "llama-3.1-70b-h100-tp4", "llama-3.1-8b-h100")
 
@@ -32,7 +34,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kept = [entry for entry in entries if entry["name"] in names]
         (root / "profiles" / file).write_text(yaml.safe_dump(kept, sort_keys=False))
     folder = root / "plans" / "demo"
-    write_plan(folder, hand_plan(read_inputs(folder)))
+    inputs = read_inputs(folder)
+    plan = hand_plan(inputs)
+    write_plan(folder, plan)
+    write_sheet(folder, make_sheet(inputs, plan))
     return root
 
 

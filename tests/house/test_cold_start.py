@@ -36,6 +36,8 @@ def loaded_by(arguments: list[str]) -> tuple[int, set[str]]:
         (["plan", "--help"], HEAVY - {"pydantic"}),  # typer itself takes it to read the options
         (["simulate", "--help"], HEAVY - {"pydantic"}),
         (["check", "--help"], HEAVY - {"pydantic"}),
+        (["serve", "--help"], HEAVY - {"pydantic"}),
+        (["drift", "--help"], HEAVY - {"pydantic"}),
         (["diff", "--help"], HEAVY - {"pydantic"}),
         (["profile", "--help"], HEAVY - {"pydantic"}),
         (["profile", "import", "--help"], HEAVY - {"pydantic"}),

@@ -12,11 +12,12 @@ ROOT = Path(planner.__file__).parent
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["spec", "errors"], 0),
     **dict.fromkeys(["files", "space", "latency", "routing", "quality", "scheduling", "search"], 1),
-    **dict.fromkeys(["arrivals", "steady", "parallel"], 1),
+    **dict.fromkeys(["arrivals", "steady", "parallel", "drift", "metrics_page"], 1),
     **dict.fromkeys(["workload", "case", "money", "offered", "score", "objectives", "keeping"], 2),
     **dict.fromkeys(["memo", "explore", "named", "settle", "choose", "robust", "harden"], 2),
     **dict.fromkeys(["proofs", "believed", "drills", "answer", "confirm", "refine"], 2),
     **dict.fromkeys(["exact", "simulate", "runtime", "profile", "reasons", "periods"], 2),
+    **dict.fromkeys(["ordered", "sheet"], 2),
     **dict.fromkeys(["plan", "gate"], 3),
     **dict.fromkeys(["report", "export"], 4),
     **dict.fromkeys(["cli", "__main__"], 5),
@@ -24,9 +25,9 @@ FLOORS: dict[str, int] = {
 # The main path is cut into rooms that build on each other; each may import those before it.
 # The exact bounds come first: they know arrays only, and the exploration starts from them.
 MAIN_PATH = [
-    "exact", "workload", "case", "money", "offered", "score", "simulate", "robust", "harden",
-    "objectives", "keeping", "memo", "explore", "named", "settle", "choose", "proofs", "believed",
-    "drills", "answer", "confirm", "refine", "reasons", "periods", "plan",
+    "exact", "workload", "case", "money", "offered", "score", "ordered", "simulate", "robust",
+    "harden", "objectives", "keeping", "memo", "explore", "named", "settle", "choose", "proofs",
+    "believed", "drills", "answer", "confirm", "refine", "reasons", "periods", "sheet", "plan",
 ]  # fmt: skip
 
 HEAVY = {"torch", "botorch", "gpytorch", "linear_operator"}
@@ -107,7 +108,9 @@ def test_the_package_itself_imports_nothing(found):
         ({"os"}, {"files", "cli"}, True),
         ({"time", "random", "uuid", "secrets"}, {"cli"}, True),
         ({"socket", "http", "urllib", "requests", "httpx"}, {"runtime"}, True),
-        ({"aiohttp"}, {"runtime", "profile"}, False),
+        ({"aiohttp"}, {"profile"}, False),
+        ({"uvicorn", "httptools", "msgspec"}, {"runtime"}, True),
+        ({"uvloop", "prometheus_client", "opentelemetry"}, {"runtime"}, False),
         ({"ray"}, {"parallel"}, False),
     ],
     ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else None,
@@ -127,6 +130,7 @@ def test_the_fenced_packages_are_used_behind_their_fences(found):
         ("pathlib", "files"),
         ("os", "files"),
         ("yaml", "files"),
+        ("uvicorn", "runtime"),
     } <= used
 
 

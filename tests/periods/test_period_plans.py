@@ -23,6 +23,7 @@ from planner.report.data import diff_data
 from planner.report.diff import render_diff
 from planner.report.periods import gpu_plot
 from planner.report.plan import render_plan
+from planner.sheet import make_sheet
 from planner.spec.inputs import Inputs
 from planner.spec.plan import PeriodsPlan, Plan, ReservedGpus
 
@@ -62,7 +63,7 @@ def with_first(plan: Plan, **update: object) -> Plan:
 
 
 def test_a_day_is_clean_when_it_was_just_planned(day: Inputs, plan: Plan) -> None:
-    assert check(day, plan, routes_of(plan)) == ()
+    assert check(day, plan, routes_of(plan), sheet=make_sheet(day, plan)) == ()
 
 
 def test_money_adds_up(periods: PeriodsPlan) -> None:
