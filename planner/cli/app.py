@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from planner import __version__
-from planner.cli import check, diff, init, plan, profile, router, schema, simulate
+from planner.cli import check, diff, drift, init, plan, profile, router, schema, serve, simulate
 from planner.errors import ExitCode, Fault, InputError, PlannerError
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -30,8 +30,10 @@ app = typer.Typer(
 app.command(name="init")(init.init)
 app.command(name="plan")(plan.plan)
 app.command(name="simulate")(simulate.simulate)
+app.command(name="serve")(serve.serve)
 app.command(name="check")(check.check)
 app.command(name="diff")(diff.diff)
+app.command(name="drift")(drift.drift)
 app.add_typer(profile.app, name="profile")
 app.add_typer(router.app, name="router")
 app.command(name="schema")(schema.schema)

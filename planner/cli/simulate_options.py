@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-BALANCES = ("round_robin", "random", "fewest_requests", "least_kv", "power_of_two", "vllm")
+BALANCES = (
+    "round_robin",
+    "random",
+    "fewest_requests",
+    "least_kv",
+    "power_of_two",
+    "vllm",
+    "least_delay",
+)
 
 
 def _balance(value: str) -> str:

@@ -18,8 +18,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 def read_endpoints(path: Path, faults: list[Fault]) -> dict[str, tuple[Server, ...]]:
     """Returns the servers by the name of their pool or model, those that are right.
 
-    A server is {url, served_model_name, api_key_env}, or its url alone; a name may have one, or a
-    list of them. Adds the faults of the rest.
+    A server is {url, served_model_name, api_key_env, data_parallel_ranks, metrics}, or its url
+    alone; a name may have one, or a list of them. Adds the faults of the rest.
     """
     data = read_yaml(path, faults)
     name = shown(path)

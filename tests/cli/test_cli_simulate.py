@@ -17,7 +17,7 @@ from shell import Run
 from planner.cli import simulate as simulating
 from planner.cli.simulate_options import BALANCES
 from planner.files.plans import PLAN_FILE, ROUTES_FILE
-from planner.scheduling.balance import POLICIES
+from planner.scheduling.least_delay import NAMES
 from planner.simulate import rehearse as rehearsing
 from planner.simulate.rehearse import Options, Rehearsal
 from planner.simulate.summary import Conditions, Terms, summarise
@@ -234,7 +234,7 @@ def test_a_bar_is_wanted_unless_only_data_are(
 
 
 def test_every_policy_can_be_asked_for() -> None:
-    assert set(BALANCES) == set(POLICIES)
+    assert set(BALANCES) == set(NAMES)
     assert BALANCES[0] == Options(seeds=(0,)).balance
 
 

@@ -11,8 +11,8 @@ from planner.files import profile_run
 from planner.files.profile_out import profile_files
 from planner.files.profile_run import read_run, read_workload, write_run
 from planner.files.profiles import read_profiles
+from planner.metrics_page import EngineState
 from planner.profile.formats.own_csv import render
-from planner.profile.load.metrics_page import EngineState
 from planner.profile.load.options import SessionSettings
 from planner.profile.load.pool import measured_pool, pool_name, seen_max_num_seqs
 from planner.spec.run import RunSettings

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from planner.files.write import canonical_json
-from planner.profile.load.metrics_page import EngineState
+from planner.metrics_page import EngineState
 from planner.profile.load.probe import Probed
 from planner.profile.load.prompts import Calibration
 from planner.profile.load.ramp import Measured, Saturation

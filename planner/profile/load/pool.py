@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from planner.errors import Fault, InputError
 from planner.files.faults import build
+from planner.metrics_page import EngineState
 from planner.profile.fields import base_name
-from planner.profile.load.metrics_page import EngineState
 from planner.profile.load.options import SessionSettings
 from planner.profile.load.ramp import Measured, saturation
 from planner.profile.sidecar import OPTIONS, option_of

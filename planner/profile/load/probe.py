@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError
 from planner.files.faults import unknown_name
+from planner.metrics_page import EngineState, read_page
 from planner.profile.load.client import Answer, Client, Endpoint, Outcome
 from planner.profile.load.connections import reason
-from planner.profile.load.metrics_page import EngineState, read_page
 from planner.profile.load.prompts import Calibration, Lengths, PromptSource, calibrate
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planner.arrivals import gamma, poisson, repeated, trace
+from planner.metrics_page import EngineState
 from planner.profile.load.client import Client
 from planner.profile.load.driver import Ending, Progress, Records, closed_loop, open_loop
 from planner.profile.load.level import Level, measure
-from planner.profile.load.metrics_page import EngineState
 from planner.profile.load.probe import Watch
 from planner.profile.load.prompts import Calibration, Lengths, PromptSource
 from planner.spec.arrays import FloatArray

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class _Jump(selectors.SelectSelector):
@@ -21,9 +24,9 @@ class _Jump(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own, in s."""
+    """An event loop with a clock of its own, in s, from 0."""
 
-    now_s = 1000.0
+    now_s = 0.0
 
     def __init__(self) -> None:
         selector = _Jump()
@@ -34,7 +37,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
 
-def run_at_once(work: Coroutine) -> object:
-    """What a coroutine returns, run in virtual time."""
+def run_at_once(work: Coroutine[object, object, T], at_most_s: float = 10_000.0) -> T:
+    """What a coroutine returns, run in virtual time, of which it has so much."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(at_most_s):
+            return await work
+
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)
+        return runner.run(bounded())

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.profile.load.metrics_page import EngineState, read_page
+from planner.metrics_page import EngineState, read_page, read_ranks
 
-PAGES = Path(__file__).parent.parent / "fixtures" / "metrics"
+PAGES = Path(__file__).parent / "fixtures" / "metrics"
 
 SGLANG = """
 # TYPE sglang:num_running_reqs gauge
@@ -76,6 +76,39 @@ def test_ranks_of_one_engine_count_once():
     assert read_page(SGLANG) == EngineState("sglang", 471_258, 0.28, 12.0, 3.0, 2.0)
 
 
+def test_data_parallel_engines_of_vllm_one_by_one():
+    lines = [line for line in page("vllm.txt").splitlines() if not line.startswith("#")]
+    two = "\n".join([*lines, *(line.replace('engine="0"', 'engine="11"') for line in lines)])
+    busy = two.replace('running{engine="11",model_name="tiny"} 0.0',
+                       'running{engine="11",model_name="tiny"} 5')  # fmt: skip
+    assert read_ranks(busy) == {
+        0: EngineState("vllm", 1_048_576, 0.0, 0.0, 0.0, 0.0),
+        11: EngineState("vllm", 1_048_576, 0.0, 5.0, 0.0, 0.0),
+    }
+
+
+def test_data_parallel_engines_of_sglang_one_by_one():
+    ranks = SGLANG + SGLANG.replace('tp_rank="', 'dp_rank="1",tp_rank="').replace(" 12.0", " 7")
+    state = EngineState("sglang", 471_258, 0.28, 7.0, 3.0, 2.0)
+    assert read_ranks(ranks) == {1: state}
+    assert read_page(ranks).n_running == 19.0
+
+
+@pytest.mark.parametrize("text", ["", TGI, SGLANG, page("llamacpp.txt"), "x 1\n"])
+def test_pages_that_tell_no_engines_apart(text):
+    assert read_ranks(text) == {}
+
+
+@pytest.mark.parametrize("label", ["x", "", "-1", "²", "9" * 40, "1.5"])
+def test_an_engine_without_a_number_is_none_of_them(label):
+    assert read_ranks(f'vllm:num_requests_running{{engine="{label}"}} 3') == {}
+
+
+def test_names_that_only_begin_alike_are_other_figures():
+    text = 'vllm:num_requests_waiting_by_reason{engine="0"} 9\nvllm:num_requests_waiting 2'
+    assert read_page(text).n_waiting == 2.0
+
+
 def test_tgi():
     assert read_page(TGI) == EngineState("tgi", None, None, 7.0, 2.0, None)
 
@@ -96,3 +129,4 @@ def test_figures_that_are_none_are_left_out(value):
 def test_no_text_is_too_strange(text, before):
     state = read_page(f"{before}\n{text}")
     assert state is None or state.engine in ("vllm", "sglang", "llama.cpp", "tgi")
+    assert all(each.engine == state.engine for each in read_ranks(f"{before}\n{text}").values())

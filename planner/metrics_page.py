@@ -11,8 +11,12 @@ The names are those that the engines document:
 The tokens that the KV cache holds are labels of vllm:cache_config_info, and SGLang's gauge
 max_total_num_tokens; the other two do not say.
 
-One page may hold several engines (data parallel): they add up. The ranks of one engine (tensor or
+One page may hold several engines (data parallel), told apart by a label: `engine` of vLLM,
+`dp_rank` of SGLang. They add up, or are read one by one. The ranks of one engine (tensor or
 pipeline parallel) repeat the same figure: the largest counts.
+
+A page has hundreds of lines of which a few are wanted. They are searched for by name, so reading
+one takes a fraction of a millisecond and may happen in an event loop.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 RANK_LABELS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "pid"})
+ENGINE_LABELS = ("engine", "dp_rank")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,13 @@ class _Names:
     preempted: tuple[str, ...] = ()
     kv_used: tuple[str, ...] = ()
     kv_capacity: tuple[str, ...] = ()
+    kv_settings: tuple[str, ...] = ()  # a sample whose labels tell the capacity
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Returns every name of the engine that is read."""
+        state = (*self.running, *self.waiting, *self.preempted)
+        return (*state, *self.kv_used, *self.kv_capacity, *self.kv_settings)
 
 
 _ENGINES = (
@@ -58,6 +70,7 @@ _ENGINES = (
         waiting=("vllm:num_requests_waiting",),
         preempted=("vllm:num_preemptions_total", "vllm:num_preemptions"),
         kv_used=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        kv_settings=("vllm:cache_config_info",),
     ),
     _Names(
         "sglang",
@@ -85,14 +98,28 @@ _ENGINES = (
 
 def read_page(text: str) -> EngineState | None:
     """Returns what a /metrics page says of the engine, None where no known engine wrote it."""
-    samples = list(_samples(text))
-    for names in _ENGINES:
-        if any(sample.name.startswith(names.prefix) for sample in samples):
-            return _state(names, samples)
-    return None
+    found = _found(text)
+    return None if found is None else _state(*found)
 
 
-@dataclass(frozen=True)
+def read_ranks(text: str) -> dict[int, EngineState]:
+    """Returns what the page says of each data-parallel engine behind the server, by its number.
+
+    Empty where the page is of no known engine, or does not tell them apart.
+    """
+    found = _found(text)
+    if found is None:
+        return {}
+    names, samples = found
+    by_rank: dict[int, list[_Sample]] = {}
+    for sample in samples:
+        rank = _engine_number(sample.labels)
+        if rank is not None:
+            by_rank.setdefault(rank, []).append(sample)
+    return {rank: _state(names, by_rank[rank]) for rank in sorted(by_rank)}
+
+
+@dataclass(frozen=True, slots=True)
 class _Sample:
     name: str
     labels: Mapping[str, str]
@@ -105,12 +132,31 @@ _LINE = re.compile(
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
-def _samples(text: str) -> Iterator[_Sample]:
-    for line in text.splitlines():
-        found = _LINE.fullmatch(line.strip())
-        value = _number(found["value"]) if found else None
+def _found(text: str) -> tuple[_Names, list[_Sample]] | None:
+    """Returns whose page it is and its samples that are wanted, in the order of the names."""
+    for names in _ENGINES:
+        if any(line.startswith(names.prefix) for line in _lines_with(text, names.prefix)):
+            return names, [s for name in names.all for s in _samples(text, name)]
+    return None
+
+
+def _samples(text: str, name: str) -> Iterator[_Sample]:
+    """Yields the samples of exactly that name."""
+    for line in _lines_with(text, name):
+        found = _LINE.fullmatch(line)
+        value = _number(found["value"]) if found and found["name"] == name else None
         if found and value is not None:
-            yield _Sample(found["name"], dict(_LABEL.findall(found["labels"] or "")), value)
+            yield _Sample(name, dict(_LABEL.findall(found["labels"] or "")), value)
+
+
+def _lines_with(text: str, start: str) -> Iterator[str]:
+    """Yields the lines that hold some text, trimmed."""
+    at = text.find(start)
+    while at >= 0:
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        yield text[text.rfind("\n", 0, at) + 1 : end].strip()
+        at = text.find(start, end)
 
 
 def _number(text: str) -> float | None:
@@ -122,11 +168,19 @@ def _number(text: str) -> float | None:
     return value if isfinite(value) and value >= 0 else None
 
 
+def _engine_number(labels: Mapping[str, str]) -> int | None:
+    for name in ENGINE_LABELS:
+        text = labels.get(name, "")
+        if text.isascii() and text.isdecimal() and len(text) <= 6:
+            return int(text)
+    return None
+
+
 def _state(names: _Names, samples: Sequence[_Sample]) -> EngineState:
     capacity = _sum(samples, names.kv_capacity)
     return EngineState(
         engine=names.engine,
-        kv_capacity_tokens=int(capacity) if capacity else _vllm_capacity_tokens(samples),
+        kv_capacity_tokens=int(capacity) if capacity else _capacity_told(samples, names),
         kv_used_ratio=max((s.value for s in samples if s.name in names.kv_used), default=None),
         n_running=_sum(samples, names.running),
         n_waiting=_sum(samples, names.waiting),
@@ -149,13 +203,13 @@ def _sum(samples: Sequence[_Sample], names: Sequence[str]) -> float | None:
     return None
 
 
-def _vllm_capacity_tokens(samples: Sequence[_Sample]) -> int | None:
+def _capacity_told(samples: Sequence[_Sample], names: _Names) -> int | None:
     """Returns the tokens that vLLM's KV caches hold, from the labels of its settings."""
     sizes = [
         _label_number(s.labels, "kv_cache_size_tokens")
         or _label_number(s.labels, "num_gpu_blocks") * _label_number(s.labels, "block_size")
         for s in samples
-        if s.name == "vllm:cache_config_info"
+        if s.name in names.kv_settings
     ]
     return int(sum(sizes)) or None
 

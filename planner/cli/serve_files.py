@@ -1,0 +1,148 @@
+"""What `rb serve` serves: read at its start, and again when the files change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from planner.errors import Fault, InputError
+
+if TYPE_CHECKING:
+    from planner.runtime.setup import Options, Setup
+    from planner.spec.endpoints import Server
+
+POLL_S = 0.5  # between two looks at the files
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one `rb serve` serves, and how."""
+
+    folder: Path
+    endpoints: Path
+    host: str
+    port: int
+    n_workers: int
+    options: Options
+    client_key: str | None
+    log: Path | None
+    otlp: str | None
+    drain_s: float
+    quiet: bool
+
+
+def read_setup(job: Job) -> Setup:
+    """Returns a plan and where it is served.
+
+    Raises:
+        InputError: with every fault of every file, and every key that is not there.
+    """
+    from planner.files.serving import read_serving
+    from planner.runtime.setup import Setup, setup_faults
+
+    faults: list[Fault] = []
+    read = read_serving(job.folder, job.endpoints, faults)
+    if read is None:
+        raise InputError(faults)
+    setup = Setup(
+        routes=read.routes,
+        endpoints=read.endpoints,
+        sheet=read.sheet,
+        models=read.models,
+        keys=_keys(job.endpoints, read.endpoints, faults),
+        router=read.router,
+        options=job.options,
+    )
+    faults += setup_faults(setup)
+    if faults:
+        raise InputError(faults)
+    return setup
+
+
+def _keys(
+    file: Path, endpoints: Mapping[str, Iterable[Server]], faults: list[Fault]
+) -> dict[str, str]:
+    """Returns the keys of the servers by their environment variables; adds a fault for each unset.
+
+    They are read here and handed on: the runtime reads no environment.
+    """
+    import os
+
+    from planner.files.text import shown
+
+    keys = {}
+    for name, servers in endpoints.items():
+        for variable in dict.fromkeys(s.api_key_env for s in servers if s.api_key_env is not None):
+            if value := os.environ.get(variable):
+                keys[variable] = value
+                continue
+            what = f"names a variable that is not set, got {variable}"
+            faults.append(Fault(shown(file), f"{name}.api_key_env", what, f"export {variable}=..."))
+    return keys
+
+
+class Reloader:
+    """The last setup that was in order; sees when the files change, and when they stand still.
+
+    A fork of it goes on from what its parent has taken.
+
+    Args:
+        job: whose files are read at once; raises InputError where they are wrong.
+    """
+
+    def __init__(self, job: Job) -> None:
+        from planner.files.serving import watched_files
+
+        self._job = job
+        self._paths = watched_files(job.folder, job.endpoints)
+        self.setup = self.take()
+        self._waiting = self._taken
+
+    def poll(self) -> bool:
+        """Returns whether the files are others than those taken, and those of the last look.
+
+        What was written between two looks may be half of it; what stands still is whole.
+        """
+        from planner.files.serving import signature
+
+        before, self._waiting = self._waiting, signature(self._paths)
+        return before == self._waiting != self._taken
+
+    def take(self) -> Setup:
+        """Returns what the files say now, and keeps it.
+
+        Raises:
+            InputError: they are wrong. What was there before is kept, and they are not due again
+                until they change.
+        """
+        from planner.files.serving import signature
+
+        self._taken = signature(self._paths)
+        self.setup = read_setup(self._job)
+        return self.setup
+
+
+def tell(text: str) -> None:
+    """Shows a sentence to whoever runs the server."""
+    # A closed terminal is no reason to stop answering.
+    with suppress(OSError):
+        typer.echo(text, err=True)
+
+
+def ending_words(job: Job) -> str:
+    """Returns what is said to whoever has told it to end."""
+    return f"ending: what is being answered has {job.drain_s:g} s; again to end at once"
+
+
+def plan_words(setup: Setup) -> str:
+    """Returns which plan is served where, in a few words."""
+    n_pools = sum(bool(servers) for servers in setup.servers().values())
+    n_servers = sum(len(servers) for servers in setup.servers().values())
+    pools = f"{n_pools} pool{'s' if n_pools != 1 else ''}"
+    servers = f"{n_servers} server{'s' if n_servers != 1 else ''}"
+    return f"plan {setup.routes.plan_hash[:12]}: {pools} on {servers}"
