@@ -17,6 +17,9 @@ Program
                       what has one is FAILED (§2)
     then every replica runs until it is empty
 
+Where a chooser is given, routes and policies are not asked: it chooses among all instances, with
+what a proxy would know (choosing.py).
+
 A request that fits into no cache of its pool is REFUSED for good, as an engine would answer it.
 
 A replica is advanced when somebody looks at it: policies that read no state (round robin, random)
@@ -29,9 +32,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.scheduling.balance import POLICIES
+from planner.scheduling.least_delay import NAMES
 from planner.scheduling.table import RoutingTable
 from planner.simulate.cascading import Cascading
+from planner.simulate.choosing import AT_ONCE, Chooser, Choosing, Habits
 from planner.simulate.demand import Demand
 from planner.simulate.failures import Failure, changes
 from planner.simulate.hosted import HostedSettings
@@ -85,7 +89,8 @@ class Cluster:
             shares: of each class, by pool; the classes are in this order.
             cascades: by class; their shares are of the class, beside those of its pools.
             fallback: by class, pools that serve it while the chosen one has no replica up.
-            balance: a policy of `planner.scheduling.balance.POLICIES`.
+            balance: what chooses between the replicas of a pool, one of
+                `planner.scheduling.least_delay.NAMES`.
 
         Raises:
             ValueError: a share or a fallback is of a pool that is not there, there is no such
@@ -99,8 +104,8 @@ class Cluster:
         unknown = sorted((named | {name for names in fallback.values() for name in names}) - known)
         if unknown:
             raise ValueError(f"no pool is named {', '.join(unknown)}")
-        if balance not in POLICIES:
-            raise ValueError(f"balance is one of {', '.join(POLICIES)}, got {balance!r}")
+        if balance not in NAMES:
+            raise ValueError(f"balance is one of {', '.join(NAMES)}, got {balance!r}")
         for class_name, class_shares in shares.items():
             total = sum(class_shares.values())
             total += sum(entry.share for entry in cascades.get(class_name, ()))
@@ -129,14 +134,28 @@ class Run:
     usage: Usage
 
 
-def run(cluster: Cluster, demand: Demand, failures: Sequence[Failure] = (), seed: int = 0) -> Run:
+def run(
+    cluster: Cluster,
+    demand: Demand,
+    failures: Sequence[Failure] = (),
+    seed: int = 0,
+    *,
+    chooser: Chooser | None = None,
+    habits: Habits = AT_ONCE,
+) -> Run:
     """Returns the records of every request of a demand, and what the replicas did.
 
     The same arguments give the same records. The seed is of random policies and hosted latencies.
 
+    Args:
+        chooser: chooses the instance of every request in place of the routes and of the policy
+            between replicas; a new one for each run, as it remembers what it has heard.
+        habits: when it decides, and what it is told of the engines.
+
     Raises:
         InputError: a failure names a pool or replica that the cluster does not have.
-        ValueError: the demand is not of as many pools or cascades as there are, or of more classes.
+        ValueError: the demand is not of as many pools or cascades as there are, or of more classes;
+            or it is to be chosen for a cluster with cascades.
     """
     n_classes = int(demand.class_index.max(initial=-1)) + 1
     if len(demand.tokens) != len(cluster.pools) or n_classes > len(cluster.class_names):
@@ -149,9 +168,13 @@ def run(cluster: Cluster, demand: Demand, failures: Sequence[Failure] = (), seed
             f"the demand knows of {len(demand.cascades)} cascades, the routes of "
             f"{len(cluster.cascades)}"
         )
+    if chooser is not None and demand.cascades:
+        raise ValueError("an instance is not chosen for a request that goes through a cascade")
     table = RoutingTable(cluster.routes)
     state: Serving
-    if demand.cascades:
+    if chooser is not None:
+        state = Choosing(cluster, demand, chooser, habits, seed)
+    elif demand.cascades:
         state = Cascading(cluster, demand, table, seed)
     else:
         state = Serving(cluster, demand, table, asked_of_pools(cluster, demand, table), seed)

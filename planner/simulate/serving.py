@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planner.scheduling.balance import Workers, make_policy
+from planner.scheduling import least_delay
+from planner.scheduling.balance import make_policy
 from planner.scheduling.table import RoutingTable
 from planner.simulate.barrier import Group
+from planner.simulate.curves import curve_of
 from planner.simulate.demand import Demand, TokenArrays
 from planner.simulate.failures import Change
 from planner.simulate.hosted import Hosted, HostedSettings
 from planner.simulate.records import Outcome, Records, Usage
 from planner.simulate.replica import Replica
+from planner.simulate.replicas import LedgerRun, PolicyRun, PoolRun, Station, mean_answers
 from planner.simulate.settings import Times, Tokens
 from planner.spec.arrays import IntArray
 
 if TYPE_CHECKING:
     from planner.simulate.cluster import Cluster, PoolSetup
-
-Station = Replica | Group | Hosted
 
 
 @dataclass
@@ -51,12 +52,12 @@ class Serving:
         self._times = Times.none_yet(n)
         self._outcome = [int(Outcome.OK)] * n
         self._replica_of = [-1] * n
-        self._pools = []
+        self._pools: list[PoolRun] = []
         for p, setup in enumerate(cluster.pools):
             # Neither two pools of a run nor two runs may share random numbers.
             own, policy = np.random.SeedSequence([seed, p]).generate_state(2, np.uint64).tolist()
             stations = self._stations(setup, asked.priority, own)
-            self._pools.append(_PoolRun(stations, cluster.balance, policy))
+            self._pools.append(self._pool_run(p, stations, policy))
         self._index = {pool.name: p for p, pool in enumerate(cluster.pools)}
         self._fallback = [
             [self._index[name] for name in table.fallback.get(c, ()) if name in self._index]
@@ -72,6 +73,20 @@ class Serving:
             ]
         kind = Group if engine.n_ranks > 1 else Replica
         return [kind(engine, self._tokens, self._times, priority) for _ in range(setup.n_replicas)]
+
+    def _pool_run(self, p: int, stations: list[Station], seed: int) -> PoolRun:
+        """Returns the replicas of one pool with the policy between them."""
+        if self._cluster.balance != least_delay.NAME:
+            return PolicyRun(stations, self._tokens, make_policy(self._cluster.balance, seed))
+        setup, expected = self._cluster.pools[p], mean_answers(self._demand, p)
+        return LedgerRun(
+            stations,
+            self._tokens,
+            self._times,
+            curve_of(setup.engine, setup.request_ps),
+            setup.request_ps,
+            lambda i: expected[self._class_of[i]],
+        )
 
     def arrive(self, i: int, at_ps: int) -> None:
         """Takes request i at a moment."""
@@ -89,9 +104,9 @@ class Serving:
                 self._outcome[i] = Outcome.FAILED
                 return
         pool = self._pools[p]
-        r = pool.choose(at_ps + 1 if is_last else at_ps, self._tokens.prompt[i])
+        r = pool.choose(i, at_ps + 1 if is_last else at_ps)
         self._replica_of[i] = r
-        if not pool.stations[r].submit(i, at_ps):
+        if not pool.submit(i, r, at_ps):
             self._outcome[i] = Outcome.REFUSED
 
     def _fall_back(self, i: int) -> int:
@@ -186,46 +201,6 @@ class Serving:
             imbalance_tokens=np.array([s.imbalance_tokens for s in stations]),
             kv_capacity_tokens=column("kv_capacity_tokens"),
         )
-
-
-class _PoolRun:
-    """The replicas of one pool while a cluster runs."""
-
-    def __init__(self, stations: list[Station], balance: str, seed: int) -> None:
-        self.stations = stations
-        n = len(stations)
-        self._policy = make_policy(balance, seed)
-        self._workers = Workers([0] * n, [0] * n, [0] * n, [True] * n)
-        self.n_up = n
-
-    def choose(self, at_ps: int, request_tokens: int) -> int:
-        """Returns the replica for a request at a moment, advanced to it."""
-        workers, stations = self._workers, self.stations
-        if not self._policy.reads_state:
-            r = self._policy.pick(request_tokens, workers)
-            stations[r].advance(at_ps)
-            return r
-        for r, station in enumerate(stations):
-            station.advance(at_ps)
-            workers.n_running[r] = station.n_running
-            workers.n_waiting[r] = station.n_waiting
-            workers.kv_tokens[r] = station.kv_tokens
-        return self._policy.pick(request_tokens, workers)
-
-    def take_down(self, r: int, at_ps: int) -> list[int]:
-        """Returns what a replica loses by dying now, in order of submission."""
-        if not self._workers.is_up[r]:
-            return []
-        self._workers.is_up[r] = False
-        self.n_up -= 1
-        return self.stations[r].fail(at_ps)
-
-    def bring_up(self, r: int, at_ps: int) -> None:
-        """Lets a dead replica take requests again: it is empty, and of its normal speed."""
-        if not self._workers.is_up[r]:
-            self._workers.is_up[r] = True
-            self.n_up += 1
-            self.stations[r].slow(at_ps, 1.0)
 
 
 def asked_of_pools(cluster: Cluster, demand: Demand, table: RoutingTable) -> Asked:

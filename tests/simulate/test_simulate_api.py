@@ -149,7 +149,7 @@ def test_shares_and_fallback_by_hand_route_requests() -> None:
         ({"shares": {"x": {"a": 0.5, "c": 0.5}}}, "no pool is named c"),
         ({"fallback": {"x": ["d"]}}, "no pool is named d"),
         ({"shares": {"x": {"a": 0.5}}}, "shares of x add up to 1"),
-        ({"balance": "clever"}, "balance is one of random, .* got 'clever'"),
+        ({"balance": "clever"}, "balance is one of least_delay, .* got 'clever'"),
     ],
     ids=str,
 )
