@@ -23,7 +23,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from pathlib import Path
 
@@ -38,11 +38,12 @@ from planner.runtime.ask import Refusal
 from planner.runtime.body import read_call
 from planner.runtime.dispatch import Dispatcher
 from planner.runtime.served import Usage
+from planner.scheduling.choice import best_model
 from planner.scheduling.delay import Delay, StepCurve
+from planner.scheduling.feedback import PriceKeeper
 from planner.scheduling.fused import NO_WANTS, Offer, Prices, Wants, choose, decide
 from planner.scheduling.least_delay import LeastDelay
 from planner.scheduling.ledger import Ledger
-from planner.scheduling.priced import PricedModels
 from planner.scheduling.routebalance import PRESETS, Bid, RouteBalance
 from planner.scheduling.table import Turns
 from planner.spec.sheet import StepKnots
@@ -51,6 +52,7 @@ RATES_RPS = (12.0, 18.0, 30.0)
 N_DECISIONS, N_WARM = 6000, 500
 TARGET_US = (50.0, 200.0)
 PUBLISHED_US = 30_000.0
+PAUSE_S = 5e-5  # between taking a request and asking who gets it: the proxy reads the clock anew
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ TIERS = (
     Tier(5, 20.6, 0.3, 0.03, 64, 0.36, 0.07e-6),
     Tier(3, 12.0, 0.3, 0.02, 64, 0.32, 0.06e-6),
 )
+ONE_POOL = (replace(TIERS[2], n=13),)
 TIER_OF = [t for t, tier in enumerate(TIERS) for _ in range(tier.n)]
 CURVES = [TIERS[t].curve for t in TIER_OF]
 N = len(CURVES)
@@ -146,14 +149,11 @@ Decide = Callable[[Serving, Request], int]
 def offers(serving: Serving, request: Request, instances: Sequence[int]) -> list[Offer]:
     """Returns what the instances offer; making them is part of a decision."""
     made, tokens = [], request.input_tokens
-    soonest_ms = serving.ledger.soonest_ms
     for g in instances:
         t = TIER_OF[g]
         output = request.output_tokens[t]
         usd = USD[t] * (tokens + output)
-        one = Offer(g, request.quality[t], usd, output, tokens, tokens, output, 1.25)
-        one.soonest_ms = soonest_ms(g, output)
-        made.append(one)
+        made.append(Offer(g, request.quality[t], usd, output, tokens, tokens, output, 1.25))
     return made
 
 
@@ -210,12 +210,13 @@ def by_shares() -> Decide:
 def by_prices(rate_rps: float) -> Decide:
     """Returns the choice of a model by prices and of an instance by the fused choice."""
     caps = rate_rps * np.array([10.0, 30.0, 60.0, np.inf])
-    models = PricedModels(np.array([1e-3, 5e-4, 1e-4, 0.0]), caps, rate_rps=rate_rps)
+    keeper = PriceKeeper(np.array([1e-3, 5e-4, 1e-4, 0.0]), caps, window=2000 / rate_rps)
     prices = Prices(1.0, 0.02, 0.02)
 
     def decided(serving: Serving, request: Request) -> int:
-        quality, work = np.array(request.quality), np.array(request.output_tokens)
-        t = models.pick(quality, work, 1.0 / rate_rps)
+        quality, work = np.array([request.quality]), np.array([request.output_tokens])
+        t = int(best_model(quality, work, keeper.price)[0])
+        keeper.routed(t, float(work[0, t]), 1.0 / rate_rps)
         made = offers(serving, request, BY_TIER[t])
         return BY_TIER[t][taken(serving, made, prices, NO_WANTS)]
 
@@ -271,11 +272,11 @@ def bookkeeping_us() -> np.ndarray:
     return np.array(taken[N_WARM:]) * 1e6
 
 
-def dispatcher(route_by: str, *, admission: bool) -> Dispatcher:
-    """Returns the proxy's own decisions over the same cluster."""
-    names = [f"pool-{t}" for t in range(len(TIERS))]
+def dispatcher(route_by: str, tiers: Sequence[Tier], *, admission: bool) -> Dispatcher:
+    """Returns the proxy's own decisions over a cluster, one pool for each tier."""
+    names = [f"pool-{t}" for t in range(len(tiers))]
     pools = {}
-    for name, tier in zip(names, TIERS, strict=True):
+    for name, tier in zip(names, tiers, strict=True):
         curve = tier.curve
         knots = StepKnots(
             n=curve.n, decode_ms=curve.decode_ms, context_token_ms=curve.context_token_ms
@@ -291,14 +292,16 @@ def dispatcher(route_by: str, *, admission: bool) -> Dispatcher:
             request_ms=curve.request_ms,
         )
     sheet = sheet_of(pools, {"chat": class_sheet(names, output_tokens=130.0)})
-    endpoints = {name: servers(tier.n) for name, tier in zip(names, TIERS, strict=True)}
+    endpoints = {name: servers(tier.n) for name, tier in zip(names, tiers, strict=True)}
     setup = setup_of(endpoints, sheet, route_by=route_by, admission=admission)
     return Dispatcher(setup, 0.0, ())
 
 
-def proxy_us(route_by: str, rate_rps: float, *, admission: bool) -> np.ndarray:
+def proxy_us(
+    route_by: str, rate_rps: float, tiers: Sequence[Tier] = TIERS, *, admission: bool
+) -> np.ndarray:
     """Returns the time of each decision of the proxy, us."""
-    decides = dispatcher(route_by, admission=admission)
+    decides = dispatcher(route_by, tiers, admission=admission)
     text = "hello world, what do you know of it? " * 20
     body = msgspec.json.encode(
         {"model": "rb/auto", "messages": [{"role": "user", "content": text}], "stream": True}
@@ -319,7 +322,7 @@ def proxy_us(route_by: str, rate_rps: float, *, admission: bool) -> np.ndarray:
         start = time.thread_time()
         ticket = decides.begin(call, headers, now_s)
         if not isinstance(ticket, Refusal):
-            decides.next_instance(ticket, now_s)
+            decides.next_instance(ticket, now_s + PAUSE_S)
         times.append(time.thread_time() - start)
         if not isinstance(ticket, Refusal):
             heappush(due, (now_s + 0.1, 2 * k, 0, ticket))
@@ -359,6 +362,8 @@ def main() -> None:
         shares, all_13 = "shares", "routebalance:balance"
         show("proxy, shares", rate_rps, proxy_us(shares, rate_rps, admission=False), True)
         show("proxy, shares, admission", rate_rps, proxy_us(shares, rate_rps, admission=True), True)
+        one_pool = proxy_us(shares, rate_rps, ONE_POOL, admission=True)
+        show("proxy, shares, admission, 13 in one pool", rate_rps, one_pool, True)
         show("proxy, RouteBalance", rate_rps, proxy_us(all_13, rate_rps, admission=False), False)
     show("bookkeeping", None, bookkeeping_us(), False)
 

@@ -1,6 +1,6 @@
 """Is what `rb plan` predicts what users of `rb serve` see? From unknown engines to a replay.
 
-    python benchmarks/planned_against_measured.py [--seconds 240] [--repeats 1] [--folder DIR]
+    python benchmarks/planned_against_measured.py [--seconds 240] [--headroom 0.4] [--repeats 1]
 
 Needs the extra `dev`. Six engines of three models keep time by a step law each and compute nothing
 (tests/runtime/timed_engine.py), so that two cores are enough. Everything goes through the command
@@ -37,11 +37,11 @@ from timed_plan import Figure  # noqa: E402
 GOALS = {"share": 0.01, "p50": 0.15, "p95": 0.25}
 
 
-def once(folder: Path, seconds: float, seed: int) -> list[Figure]:
+def once(folder: Path, seconds: float, headroom_ratio: float, seed: int) -> list[Figure]:
     """Returns the figures of one whole round, after printing them."""
     with timed_plan.engines(folder) as urls:
         timed_plan.measure(urls, folder / "profiles")
-        plan = timed_plan.plan(folder / "plan", folder / "profiles", urls)
+        plan = timed_plan.make_plan(folder / "plan", folder / "profiles", urls, headroom_ratio)
         trace = timed_plan.draw_trace(seconds, seed)
         with serving(folder / "plan") as rb:
             got = asyncio.run(replay("127.0.0.1", rb.port, trace, timeout_s=60))
@@ -67,6 +67,7 @@ def tell(got: list[Got], figures: list[Figure], seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--headroom", type=float, default=timed_plan.HEADROOM_RATIO)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where the files of the first round are kept")
     asked = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
     for seed in range(asked.repeats):
         with tempfile.TemporaryDirectory() as other:
             folder = asked.folder if asked.folder and not seed else Path(other)
-            figures = once(folder, asked.seconds, seed)
+            figures = once(folder, asked.seconds, asked.headroom, seed)
         for kind, goal in GOALS.items():
             worst = max(f.deviation for f in figures if f.kind == kind)
             verdict = "met" if worst <= goal else "MISSED"

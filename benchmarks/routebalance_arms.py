@@ -1,4 +1,4 @@
-"""Our policy with a part of it taken away, for benchmarks/routebalance_cluster.py."""
+"""Our policy with a part of it taken away or changed, for benchmarks/routebalance_cluster.py."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from routebalance_data import TIERS, Prompts
+from routebalance_data import PUBLISHED, TIERS, Prompts
 
 from planner.scheduling.delay import Delay, Load, predict_delay
 from planner.scheduling.fused import Offer, Prices
 from planner.scheduling.ledger import Seen
 from planner.simulate.choosers import Fused
-from planner.simulate.choosing import AT_ONCE, Chooser, Habits
+from planner.simulate.choosing import AT_ONCE, Chooser, Rhythm
 
-POLL_S = 1.0
+POLL_S, POLL_AGE_S = 1.0, 0.5
 HARDLY = 1e-9  # a price that only breaks ties, so that replicas of one model still share its load
 MAKES_EVEN_MS = 1e-3  # per request in flight: of instances that look alike the emptier one
 
@@ -66,7 +66,7 @@ class Arm:
     """How one arm chooses, when, and what it knows of prompts."""
 
     make: Make
-    habits: Habits = AT_ONCE
+    rhythm: Rhythm = AT_ONCE
     knowing: Callable[[Prompts], Prompts] = lambda prompts: prompts
 
 
@@ -74,10 +74,18 @@ def arms(prices: Prices) -> dict[str, Arm]:
     """Returns every arm by name, the whole policy first."""
     unpriced = replace(prices, quality_per_s=HARDLY, quality_per_added_s=HARDLY)
     selfish = replace(prices, quality_per_added_s=HARDLY)
+
+    def whole(*given: Any) -> Chooser:
+        return Fused(*given, prices)
+
     return {
-        "ours": Arm(lambda *given: Fused(*given, prices)),
+        "ours": Arm(whole),
+        "engines polled every 1 s as well": Arm(
+            whole, Rhythm(look_every_s=POLL_S, look_age_s=POLL_AGE_S)
+        ),
+        "in RouteBalance's batches": Arm(whole, replace(PUBLISHED, look_every_s=None)),
         "no ledger, polled every 1 s": Arm(
-            lambda *given: Forgetful(*given, prices), Habits(look_every_s=POLL_S)
+            lambda *given: Forgetful(*given, prices), Rhythm(look_every_s=POLL_S)
         ),
         "no latency price": Arm(lambda *given: Fused(*given, unpriced)),
         "no price of others' delay": Arm(lambda *given: Fused(*given, selfish)),

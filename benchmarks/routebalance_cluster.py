@@ -16,7 +16,8 @@ fronts     quality, mean E2E and cost per request of every point of a sweep, at 
            references: the worst values that either side reaches, and the same with at most twice
            the mean E2E of its balance preset, which is the range anybody would run at.
            Presets: the factor by which one pair of our prices would have to be better in quality,
-           E2E and cost at once; at most 1.01 means dominated to within 1 %.
+           E2E and cost at once; at most 1.01 means dominated to within 1 %, judged by the figure
+           and, more strictly, by the upper end of its interval.
 arms       what our policy loses without each of its parts.
 
 Intervals are 95 % over seeds (Student's t; of excesses by the jackknife), on the same requests.
@@ -35,6 +36,7 @@ from routebalance_arms import Make, arms
 from routebalance_data import (
     ESTIMATES,
     N_REQUESTS,
+    PUBLISHED,
     TIERS,
     Prompts,
     cluster,
@@ -49,13 +51,11 @@ from planner.scheduling.fused import Prices
 from planner.scheduling.routebalance import PRESETS, Weights
 from planner.search.hypervolume import hypervolume
 from planner.simulate.choosers import ByRouteBalance, Fused
-from planner.simulate.choosing import AT_ONCE, Habits
+from planner.simulate.choosing import AT_ONCE, Rhythm
 from planner.simulate.cluster import run
 from planner.spec.arrays import FloatArray
 
-# Window and decision time that give the published overhead: 130 ms at 12 req/s, 231 ms at 30.
-PUBLISHED = Habits(window_s=0.08, n_most=32, decision_s=0.0275, look_every_s=0.0)
-NO_BATCHES = Habits(look_every_s=0.0)
+NO_BATCHES = Rhythm(look_every_s=0.0)
 PERIOD_S = 60.0  # of the square waves, which is not published: half of it high, half low
 SHAPE = 0.3  # of the gamma gaps
 
@@ -107,13 +107,21 @@ WEIGHTS = [
         for lat in range(GRID + 1 - q)
     ),
 ]
-# 10^-5 USD, about what the cheapest answer costs, are worth 0.13 to 45 points (1/100) of quality; a
-# second 0.3 to 60 points. And once both are worth nothing: quality alone. Set on seeds from 100 on.
-QUALITY_PER_USD = (130.0, 400.0, 1_500.0, 4_500.0, 15_000.0, 45_000.0)
-QUALITY_PER_S = (0.003, 0.01, 0.06, 0.6)
-GRID_PRICES = [(usd, s) for usd in QUALITY_PER_USD for s in QUALITY_PER_S]
-# One point more where their quality preset is, in place of the dearest corner, which adds nothing.
-PRICES = [Prices(), *(Prices(usd, s, s) for usd, s in [*GRID_PRICES[:-1], (400.0, 0.007)])]
+# What a second is worth in quality, by what a USD is. 10^-5 USD, about what the cheapest answer
+# costs, are worth 0.13 to 45 points (1/100) of quality; a second 0.2 to 60. Set on other seeds than
+# are reported, closest where their quality preset is. And both worth nothing: quality alone.
+QUALITY_PER_S = {
+    130.0: (0.003, 0.01, 0.06, 0.6),
+    400.0: (0.003, 0.007, 0.01, 0.06),
+    600.0: (0.002,),
+    700.0: (0.003,),
+    1_500.0: (0.003, 0.01, 0.06),
+    4_500.0: (0.003, 0.01, 0.06, 0.6),
+    15_000.0: (0.003, 0.01, 0.06, 0.6),
+    45_000.0: (0.003, 0.01, 0.06),
+}
+PRICES = [Prices(), *(Prices(usd, s, s) for usd, all_s in QUALITY_PER_S.items() for s in all_s)]
+FIRST_SEED = 20  # of those that are reported: neither prices nor anything else was set on them
 BALANCED = Prices(3_000.0, 0.06, 0.06)
 
 
@@ -133,13 +141,13 @@ class Point:
 
 
 def run_once(
-    prompts: Prompts, arrived_s: FloatArray, seed: int, make: Make, habits: Habits
+    prompts: Prompts, arrived_s: FloatArray, seed: int, make: Make, rhythm: Rhythm
 ) -> Point:
     """Returns what a chooser reaches on prompts that are asked at these moments."""
     asked = prompts.drawn(arrived_s.size, seed)
     setup, requests = cluster(), demand(asked, arrived_s)
     chooser = make(setup, requests, asked.believed)
-    records = run(setup, requests, seed=seed, chooser=chooser, habits=habits).records
+    records = run(setup, requests, seed=seed, chooser=chooser, rhythm=rhythm).records
     rows, tier = np.arange(arrived_s.size), records.pool_index
     usd = asked.usd(asked.output_tokens)[rows, tier]
     return Point(
@@ -185,15 +193,15 @@ def reproduce(real: Prompts, seeds: Sequence[int]) -> None:
         print(f"before a request is sent, {name}: {found_ms:.0f} ms, published {wanted_ms}")
 
 
-def overhead_ms(arrived_s: FloatArray, habits: Habits) -> float:
+def overhead_ms(arrived_s: FloatArray, rhythm: Rhythm) -> float:
     """Returns how long requests wait on average until their batch is decided, ms."""
     at_s, free_s, total_s, first = arrived_s.tolist(), 0.0, 0.0, 0
     while first < len(at_s):
-        closes_s = max(at_s[first] + habits.window_s, free_s)
+        closes_s = max(at_s[first] + rhythm.window_s, free_s)
         end = first
-        while end < min(len(at_s), first + habits.n_most) and at_s[end] <= closes_s:
+        while end < min(len(at_s), first + rhythm.n_most) and at_s[end] <= closes_s:
             end += 1
-        free_s = closes_s + (end - first) * habits.decision_s
+        free_s = closes_s + (end - first) * rhythm.decision_s
         total_s += sum(free_s - at for at in at_s[first:end])
         first = end
     return 1e3 * total_s / len(at_s)
@@ -216,10 +224,10 @@ def fronts_of(
 ) -> Fronts:
     """Returns what both sides reach at one load."""
 
-    def sweep(makes: Sequence[Make], habits: Habits) -> FloatArray:
+    def sweep(makes: Sequence[Make], rhythm: Rhythm) -> FloatArray:
         return np.array(
             [
-                [run_once(prompts, arrivals(s), s, make, habits).values for make in makes]
+                [run_once(prompts, arrivals(s), s, make, rhythm).values for make in makes]
                 for s in seeds
             ]
         )
@@ -291,14 +299,14 @@ def compare_presets(found: Mapping[str, tuple[FloatArray, FloatArray]], title: s
     """Prints by which factor each preset misses being dominated by the best of our points."""
     print(f"\n{'excess over preset' + title:34}" + "".join(f"{name:>25}" for name in PRESETS))
     for name, (mine, its) in found.items():
-        cells, is_met = [], True
+        cells = []
         for k in range(len(PRESETS)):
-            means = excess(mine.mean(axis=0), its[:, k].mean(axis=0))
-            best = int(means.argmin())
-            is_met &= bool(means[best] <= 1.01)
+            best = int(excess(mine.mean(axis=0), its[:, k].mean(axis=0)).argmin())
             cells.append(_jackknifed(mine[:, best], its[:, k]))
         row = "".join(f"{cell:25.3f}" for cell in cells)
-        print(f"{name:34}{row}  {verdict(is_met)}", flush=True)
+        by_figure = verdict(all(cell.mean <= 1.01 for cell in cells))
+        by_interval = verdict(all(cell.high <= 1.01 for cell in cells))
+        print(f"{name:34}{row}  {by_figure}, whole interval {by_interval}", flush=True)
 
 
 def _jackknifed(points: FloatArray, preset: FloatArray) -> Interval:
@@ -331,7 +339,7 @@ def compare_arms(prompts: Prompts, seeds: Sequence[int]) -> None:
         for title, arm in arms(prices).items():
             known = arm.knowing(prompts)
             points = np.array(
-                [run_once(known, LOADS[name](s), s, arm.make, arm.habits).values for s in seeds]
+                [run_once(known, LOADS[name](s), s, arm.make, arm.rhythm).values for s in seeds]
             )
             weights = np.array([1.0, prices.quality_per_s, prices.quality_per_usd])
             worths.append(-points @ weights)
@@ -381,7 +389,8 @@ def main() -> None:
     parser.add_argument("--estimates", choices=ESTIMATES, default=ESTIMATES[0], help="of quality")
     parser.add_argument("--quick", action="store_true", help="two seeds, fronts at three loads")
     options = parser.parse_args()
-    seeds, parts = range(2 if options.quick else options.seeds), options.only.split(",")
+    n_seeds = 2 if options.quick else options.seeds
+    seeds, parts = range(FIRST_SEED, FIRST_SEED + n_seeds), options.only.split(",")
     start = time.process_time()
     prompts = zeroeval(options.data, options.estimates)
     if "reproduce" in parts:

@@ -121,6 +121,7 @@ def _pool(case: Case, again: Rescored, entry: DeployedPool) -> PoolSheet:
     return PoolSheet.model_validate(
         {
             "model_name": entry.model_name,
+            "scores_model_name": profile.pool.scores_model_name,
             "n_replicas": entry.replicas,
             "usd_per_h": round(entry.usd_per_h / entry.replicas, 4),
             "low_ratio": _digits(max(0.0, 1.0 - band)),

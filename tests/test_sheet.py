@@ -176,6 +176,22 @@ def test_a_data_parallel_replica_is_told_rank_by_rank(demo_inputs: Inputs, demo_
     assert worst_error(rank.steps, step_times(model.law, model.max_num_seqs // 2, 2)) < WITHIN
 
 
+def test_prices_and_routers_know_a_model_by_its_name_in_the_scores(
+    demo_inputs: Inputs, demo_plan: Plan, demo_sheet: ServingSheet
+) -> None:
+    renamed = {
+        p.name: {"model_name": "build", "scores_model_name": p.pool.model_name}
+        for p in demo_inputs.candidates
+    }
+    scored = tuple(
+        replace(p, pool=p.pool.model_copy(update=renamed[p.name])) for p in demo_inputs.candidates
+    )
+    sheet = make_sheet(replace(demo_inputs, candidates=scored), demo_plan)
+    for name, pool in sheet.pools.items():
+        assert pool.scored_as == demo_sheet.pools[name].scored_as == pool.scores_model_name
+        assert demo_sheet.pools[name].scores_model_name is None
+
+
 # ---- Work at other lengths -----------------------------------------------------------------------
 
 

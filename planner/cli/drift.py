@@ -131,7 +131,7 @@ def _write_question(
     if files is None:
         raise InputError(faults)
     update = update_of(files.question, observed, sheet, report)
-    said = [f"  {change.why}" for change in update.changes]
+    said = [f"  {why}" for why in dict.fromkeys(change.why for change in update.changes)]
     said += [f"  left as it is: {left}" for left in update.left]
     if not update.changes:
         what = "nothing that it states has drifted: no question was written"

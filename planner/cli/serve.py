@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from planner.cli import serve_options as o
-from planner.cli.options import PlanFolder, Quiet
-from planner.errors import InputError, MissingExtra
+from planner.cli.options import Quiet
+from planner.errors import Fault, InputError, MissingExtra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    folder: PlanFolder,
+    folder: o.Folder,
     endpoints: o.Endpoints = None,
     host: o.Host = "127.0.0.1",
     port: o.Port = 8000,
@@ -56,7 +56,7 @@ def serve(
 
     Example: rb serve plans/demo --endpoints endpoints.yaml --workers 4
     """
-    from planner.cli.serve_files import Job, Reloader
+    from planner.cli.serve_files import Job, Reloader, open_port
     from planner.files.serving import ENDPOINTS_FILE
     from planner.runtime.setup import Options
 
@@ -86,18 +86,21 @@ def serve(
     )
     _check_options(job, watch)
     reloader = Reloader(job)
-    listening = _listen(job)
+    listening = open_port(job)
     # Port 0 becomes the port that was found.
     job = replace(job, port=listening.getsockname()[1])
-    code = _run(job, reloader, listening, watch, lambda: _tell(job, reloader.setup))
+    code = _run(job, reloader, listening, watch)
     if code:
         raise typer.Exit(code)
 
 
-def _run(
-    job: Job, reloader: Reloader, listening: Listening, watch: bool, began: Callable[[], None]
-) -> int:
+def _run(job: Job, reloader: Reloader, listening: Listening, watch: bool) -> int:
     """Returns the exit code of this process alone, or of a parent with its workers."""
+    from planner.cli.serve_files import tell
+
+    def began() -> None:
+        _tell(job, reloader.setup, typer.echo, tell)
+
     if job.n_workers == 1 and not watch:
         from secrets import token_hex
 
@@ -115,33 +118,19 @@ def _run(
     from planner.cli.serve_watch import watching
 
     with watching() as screen:
-        return run_workers(job, reloader, lambda: None, screen)
-
-
-def _listen(job: Job) -> Listening:
-    """Returns the socket that clients come to.
-
-    Raises:
-        InputError: the port is taken, or the address is not one of this machine.
-    """
-    from planner.runtime.server import listen
-
-    try:
-        return listen(job.host, job.port)
-    except OSError as error:
-        what = f"cannot be listened on: {error.strerror or error}"
-        fix = "choose another --port (0: any that is free) or --host"
-        raise InputError.single(f"{job.host}:{job.port}", "", what, fix) from error
+        show = screen.tell
+        return run_workers(job, reloader, lambda: _tell(job, reloader.setup, show, show), screen)
 
 
 def _client_key(variable: str | None) -> str | None:
-    """Returns the key that clients must send; raises InputError where its variable is not set."""
+    """Returns the key that clients must send; raises InputError where it is none."""
+    from planner.cli.serve_files import read_key
+
     if variable is None:
         return None
-    key = os.environ.get(variable)
-    if not key:
-        what = f"names a variable that is not set, got {variable}"
-        raise InputError.single("--api-key-env", "", what, f"export {variable}=...")
+    key = read_key(variable, "--api-key-env", "")
+    if isinstance(key, Fault):
+        raise InputError([key])
     return key
 
 
@@ -184,23 +173,22 @@ def _check_log(path: Path | None) -> None:
             raise InputError.single(shown(path), "", what, "choose another --log") from error
 
 
-def _tell(job: Job, setup: Setup) -> None:
+def _tell(job: Job, setup: Setup, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
     """Says where it listens, what is served, and what is missing for all of it."""
     from planner.cli.serve_files import plan_words
 
     if job.quiet:
         return
     if setup.sheet is None:
-        typer.echo(
+        warn(
             "note: there is no serving.json (rb plan writes it): instances are chosen by the "
-            "requests they have, nothing is refused, and drift is not judged",
-            err=True,
+            "requests they have, nothing is refused, and drift is not judged"
         )
     host = f"[{job.host}]" if ":" in job.host else job.host
     n = f", {job.n_workers} workers" if job.n_workers > 1 else ""
-    typer.echo(f"serving at http://{host}:{job.port}/v1{n}")
-    typer.echo(plan_words(setup))
+    say(f"serving at http://{host}:{job.port}/v1{n}")
+    say(plan_words(setup))
     servers = setup.servers()
     width = max(map(len, servers), default=0)
     for pool, at in servers.items():
-        typer.echo(f"  {pool:<{width}}  {len(at)}")
+        say(f"  {pool:<{width}}  {len(at)}")

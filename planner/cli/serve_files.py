@@ -13,6 +13,7 @@ import typer
 from planner.errors import Fault, InputError
 
 if TYPE_CHECKING:
+    from planner.runtime.server import Listening
     from planner.runtime.setup import Options, Setup
     from planner.spec.endpoints import Server
 
@@ -67,23 +68,42 @@ def read_setup(job: Job) -> Setup:
 def _keys(
     file: Path, endpoints: Mapping[str, Iterable[Server]], faults: list[Fault]
 ) -> dict[str, str]:
-    """Returns the keys of the servers by their environment variables; adds a fault for each unset.
+    """Returns the keys of the servers by their environment variables; adds the faults of the rest.
 
     They are read here and handed on: the runtime reads no environment.
     """
-    import os
-
     from planner.files.text import shown
 
     keys = {}
     for name, servers in endpoints.items():
         for variable in dict.fromkeys(s.api_key_env for s in servers if s.api_key_env is not None):
-            if value := os.environ.get(variable):
-                keys[variable] = value
-                continue
-            what = f"names a variable that is not set, got {variable}"
-            faults.append(Fault(shown(file), f"{name}.api_key_env", what, f"export {variable}=..."))
+            key = read_key(variable, shown(file), f"{name}.api_key_env")
+            if isinstance(key, Fault):
+                faults.append(key)
+            else:
+                keys[variable] = key
     return keys
+
+
+def read_key(variable: str, file: str, where: str) -> str | Fault:
+    """Returns the key that an environment variable holds; a fault, without the key, if it cannot.
+
+    Args:
+        variable: its name.
+        file: where the name stands, for the fault.
+        where: the place in that file.
+    """
+    import os
+
+    key = os.environ.get(variable)
+    if not key:
+        what = f"names a variable that is not set, got {variable}"
+        return Fault(file, where, what, f"export {variable}=...")
+    if not (key.isascii() and key.isprintable() and key == key.strip()):
+        # E.g. the line end of a file that the key was read from.
+        what = f"names a variable whose key no header can carry, got {variable}"
+        return Fault(file, where, what, "take out blanks at its ends, line ends and odd characters")
+    return key
 
 
 class Reloader:
@@ -127,6 +147,22 @@ class Reloader:
         return self.setup
 
 
+def open_port(job: Job, *, is_shared: bool = False) -> Listening:
+    """Returns the socket that clients come to; one that is shared others may open, too.
+
+    Raises:
+        InputError: the port is taken, or the address is not one of this machine.
+    """
+    from planner.runtime.server import listen
+
+    try:
+        return listen(job.host, job.port, reuse_port=is_shared)
+    except OSError as error:
+        what = f"cannot be listened on: {error.strerror or error}"
+        fix = "choose another --port (0: any that is free) or --host"
+        raise InputError.single(f"{job.host}:{job.port}", "", what, fix) from error
+
+
 def tell(text: str) -> None:
     """Shows a sentence to whoever runs the server."""
     # A closed terminal is no reason to stop answering.
@@ -145,4 +181,5 @@ def plan_words(setup: Setup) -> str:
     n_servers = sum(len(servers) for servers in setup.servers().values())
     pools = f"{n_pools} pool{'s' if n_pools != 1 else ''}"
     servers = f"{n_servers} server{'s' if n_servers != 1 else ''}"
-    return f"plan {setup.routes.plan_hash[:12]}: {pools} on {servers}"
+    bare = ", without serving.json" if setup.sheet is None else ""
+    return f"plan {setup.routes.plan_hash[:12]}: {pools} on {servers}{bare}"

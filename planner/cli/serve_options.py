@@ -43,6 +43,9 @@ def _url(value: str | None) -> str | None:
 
 # ---- Where ---------------------------------------------------------------------------------------
 
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Plan folder with routes.json, as rb plan writes it.")
+]
 Endpoints = Annotated[
     Path | None,
     typer.Option(

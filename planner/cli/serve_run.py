@@ -51,9 +51,23 @@ def run(
     async def serve() -> None:
         await _Worker(job, reloader, place).serve(listening, began)
 
+    _allow_many_connections()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve())
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Raises the number of files that may be open to what the system grants.
+
+    A request holds two connections; the usual 1,024 would end at some 500 streams, and look as if
+    the engines refused.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Worker:
@@ -69,6 +83,7 @@ class _Worker:
         self._job, self._reloader, self._place = job, reloader, place
         self._loop = asyncio.get_running_loop()
         self._end, self._abort, self._hup = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._hear_signals()  # before anything that takes its time
         self._started_s = self._counted_from_s = time.time()
         setup, now_s = reloader.setup, self._loop.time()
         self._plan_hash = setup.routes.plan_hash
@@ -99,7 +114,6 @@ class _Worker:
         clock, client_key = self._loop.time, self._job.client_key
         app = Proxy(self._dispatcher, self._upstream, self._pages, clock, client_key=client_key)
         self._server = Server(app, [listening])
-        self._hear_signals()
         await self._server.start()
         peers = await self._meet_peers()  # who can be met answers clients, too
         works = [Poller(self._dispatcher.fleet, self._upstream.fetch).run(), self._keep_up()]
@@ -121,7 +135,6 @@ class _Worker:
     async def _drain(self) -> None:
         """Takes no more, and waits for what is being answered, unless it is to end at once."""
         assert self._server is not None
-        self._server.drain()
         ending = self._loop.create_task(self._server.closed(self._job.drain_s))
         aborting = self._loop.create_task(self._abort.wait())
         await asyncio.wait({ending, aborting}, return_when=asyncio.FIRST_COMPLETED)
@@ -160,8 +173,6 @@ class _Worker:
             hear(signal.SIGTERM, self._told)
             hear(signal.SIGINT, self._told)
             return
-        # A terminal sends Ctrl-C to all processes; the parent hears it and says what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         hear(signal.SIGTERM, self._end.set)
         hear(signal.SIGQUIT, self._ended_at_once)
         self._loop.add_reader(self._place.parent, self._orphaned)
@@ -230,8 +241,8 @@ class _Worker:
 
     def _own(self, setup: Setup) -> Setup:
         """Returns a setup as this worker takes it: no two workers give a request the same id."""
-        prefix = f"rb-{self._place.start}-{self._place.number}-"
-        return replace(setup, options=replace(setup.options, request_prefix=prefix))
+        prefix, n = f"rb-{self._place.start}-{self._place.number}-", self._job.n_workers
+        return replace(setup, options=replace(setup.options, request_prefix=prefix, n_workers=n))
 
     def _report(self) -> Report:
         """Returns what this worker tells of itself."""

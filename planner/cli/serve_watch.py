@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ class Watch:
 
         self._due_s = time.monotonic() + EVERY_S
         if told is not None:
-            self._live.update(status_view(decode_status(told)), refresh=True)
+            with suppress(OSError):  # a closed terminal is no reason to stop answering
+                self._live.update(status_view(decode_status(told)), refresh=True)
 
     def tell(self, text: str) -> None:
         """Shows a message above the picture."""
-        self._live.console.print(text)
+        with suppress(OSError):
+            self._live.console.print(text)
 
 
 @contextmanager
@@ -46,5 +48,10 @@ def watching() -> Iterator[Watch]:
     from planner.report.console import make_console
 
     # Drawn by whoever has news, not by a thread of its own: workers are forks.
-    with Live(console=make_console(), auto_refresh=False) as live:
+    live = Live(console=make_console(), auto_refresh=False)
+    live.start()
+    try:
         yield Watch(live)
+    finally:
+        with suppress(OSError):
+            live.stop()

@@ -21,7 +21,15 @@ from secrets import token_hex
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from planner.cli.serve_files import POLL_S, Job, Reloader, ending_words, plan_words, tell
+from planner.cli.serve_files import (
+    POLL_S,
+    Job,
+    Reloader,
+    ending_words,
+    open_port,
+    plan_words,
+    tell,
+)
 from planner.cli.serve_run import Place, run
 from planner.errors import ExitCode, InputError, PlannerError
 
@@ -35,6 +43,12 @@ START_POLL_S = 0.01  # between two looks whether all workers have begun
 GRACE_S = 5.0  # beyond --drain-s, for workers to end
 
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_IN_WORKER = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.SIG_IGN,
+    signal.SIGHUP: signal.SIG_IGN,
+    signal.SIGCHLD: signal.SIG_DFL,
+}
 
 
 @dataclass
@@ -153,9 +167,12 @@ class Parent:
             if not child.pid and self._ends_s is None and now_s >= child.due_s:
                 sys.stdout.flush()
                 sys.stderr.flush()
+                # A signal waits until the worker can hear it: the parent's ears are not its own.
+                signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
                 pid = os.fork()
                 if pid == 0:
                     self._be_worker(child.number)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
                 child.pid, child.started_s = pid, now_s
 
     def _reap(self) -> None:
@@ -170,7 +187,10 @@ class Parent:
             code = os.waitstatus_to_exitcode(status)
             if self._ends_s is not None:
                 continue
-            if self._began is not None:  # it has told why, and the next one could not start either
+            if self._began is not None:  # the next one could not start either
+                if code < 0:  # else it has told why
+                    before = "before all workers took requests"
+                    self._tell(f"worker {child.number} ended with signal {-code} {before}")
                 self._code = code if code > 0 else int(ExitCode.OUR_BUG)
                 self._end(signal.SIGTERM, self._job.drain_s)
                 continue
@@ -185,13 +205,14 @@ class Parent:
         code = int(ExitCode.OUR_BUG)
         try:
             signal.set_wakeup_fd(-1)
-            for heard in _HEARD:
-                signal.signal(heard, signal.SIG_DFL)
+            # A terminal sends Ctrl-C to all processes; the parent hears it and says what it means.
+            # Files that change before the worker hears SIGHUP are seen to have changed.
+            for heard, how in _IN_WORKER.items():
+                signal.signal(heard, how)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
             for end in (self._life[1], *self._wake):
                 os.close(end)
-            from planner.runtime.server import listen
-
-            listening = listen(self._job.host, self._job.port, reuse_port=True)
+            listening = open_port(self._job, is_shared=True)
             place = Place(number, token_hex(3), self._folder, self._life[0])
             code = run(self._job, self._reloader, listening, place, lambda: None)
         except PlannerError as error:

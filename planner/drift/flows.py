@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from planner.spec.plan import Routes
+from planner.spec.plan import PeriodRoutes, Routes
 
 
-def answers(routes: Routes, class_name: str, times: float = 1.0) -> dict[str, float]:
+def answers(routes: Routes | PeriodRoutes, class_name: str, times: float = 1.0) -> dict[str, float]:
     """Returns the share of a class's answers that each pool gives."""
     return _sums(routes, class_name, times, delivered=True)
 
@@ -39,7 +39,9 @@ def escalations(routes: Routes, class_name: str) -> float:
     return sum(each.share * each.escalated_ratio for each in routes.cascades.get(class_name, ()))
 
 
-def _sums(routes: Routes, class_name: str, times: float, delivered: bool) -> dict[str, float]:
+def _sums(
+    routes: Routes | PeriodRoutes, class_name: str, times: float, delivered: bool
+) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
     for entry in routes.classes.get(class_name, ()):
         found[entry.pool] += entry.share
@@ -51,8 +53,3 @@ def _sums(routes: Routes, class_name: str, times: float, delivered: bool) -> dic
         for entry in cascade.second:
             found[entry.pool] += cascade.share * escalated * entry.share
     return dict(found)
-
-
-def has_cascades(routes: Routes, class_name: str) -> bool:
-    """Returns whether some of a class is asked of a small model first."""
-    return bool(routes.cascades.get(class_name))

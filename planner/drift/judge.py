@@ -98,6 +98,6 @@ def _notes(observed: Observed, sheet: ServingSheet) -> Iterator[str]:
         yield f"judged as of period {sheet.period}, the busiest; shares by period are not judged"
     elif sheet.rate_varies:
         yield (
-            "the question's rate varies: rates are held against its busiest five minutes, "
+            "the question's rate varies: only more than what was planned for is drift, "
             "and utilisation is that of the mean rate seen"
         )

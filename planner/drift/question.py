@@ -29,6 +29,7 @@ from planner.spec.sheet import ServingSheet
 
 DIGITS = 4  # significant ones
 LEAST_RPS = 1e-6
+MOST_CV = 20.0  # that a question may state
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,25 @@ def _lengths(question: Question, seen: dict[str, Seen], drifted: Drifted) -> Ite
         ):
             if (kind, cls.name) in drifted:
                 why = f"{cls.name}: {kind} {lengths.mean:.4g} on average seen"
-                yield Change(("classes", c, kind), _stated(stated, lengths), why)
+                for path, value in _stated(stated, lengths):
+                    yield Change(("classes", c, kind, *path), value, why)
 
 
-def _stated(old: StatedLengths | None, seen: Lengths) -> dict[str, object]:
-    """Returns lengths as a question states them, with the longest that it allowed before."""
-    new: dict[str, object] = {"mean": _digits(seen.mean), "cv": round(seen.cv, 3)}
-    if old is not None and old.max is not None and old.max > seen.mean:
-        new["max"] = old.max
-    return new
+def _stated(
+    old: StatedLengths | None, seen: Lengths
+) -> Iterator[tuple[tuple[str, ...], float | dict[str, object]]]:
+    """Yields what to state of lengths, and where: mean and cv alone where all else can stay."""
+    new = {"mean": max(_digits(seen.mean), 1.0), "cv": min(round(seen.cv, 3), MOST_CV)}
+    longest = None if old is None or old.max is None or old.max <= seen.mean else old.max
+    if (
+        old is not None
+        and old.mean is not None
+        and old.distribution == "lognormal"
+        and old.max == longest
+    ):
+        yield from (((key,), value) for key, value in new.items())
+    else:
+        yield (), {**new, **({} if longest is None else {"max": longest})}
 
 
 def _digits(value: float) -> float:

@@ -2,9 +2,9 @@
 
 A limit on a percentile is judged by the share of answers above it, which the page counts exactly:
 every limit of the plan is a bound of its histograms. A failed request is above every limit (§2).
-What was predicted is judged by its band. The fuller the fullest pool that answered, the more vary
-latencies together (intervals.py). Quality samples have a mean and nothing else, so their
-interval is that of right and wrong answers.
+What was predicted is judged by its band. The fuller the pools that answered, the more their
+latencies vary together, and the more of them it takes (intervals.py). Quality samples have a mean
+and nothing else, so their interval is that of right and wrong answers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from math import inf
 
 from planner.drift.finding import ALL, Finding
-from planner.drift.flows import answers, has_cascades
+from planner.drift.flows import answers
 from planner.drift.intervals import (
     Interval,
-    dispersion_at,
+    dispersion_of,
     of_mean_ms,
     of_percentile_ms,
     of_share,
@@ -38,14 +38,18 @@ BEYOND_MS = 86_400_000.0  # what stands for a latency beyond all tables
 
 @dataclass(frozen=True)
 class _Scope:
-    """All traffic, or a class: what was seen of it, and how much its latencies vary together."""
+    """All traffic, or a class: what was seen of it, and how full the pools are that answered."""
 
     where: str
     cells: list[Cell]
-    dispersion: float
+    utilisation: float  # of the fullest
+    n_running: float  # per replica of the one that runs most
 
     def latencies(self, metric: Metric) -> Latencies:
         return Latencies.of(cell.latency[metric] for cell in self.cells if metric in cell.latency)
+
+    def dispersion(self, metric: Metric) -> float:
+        return dispersion_of(metric, self.utilisation, self.n_running)
 
 
 def latency_findings(
@@ -59,10 +63,13 @@ def latency_findings(
         utilisation: of each pool, with the traffic that was seen.
     """
 
+    running = _running(observed, sheet)
+
     def scope(where: str, by_pool: Iterable[tuple[str, Cell]]) -> _Scope:
         found = list(by_pool)
         fullest = max((utilisation.get(pool, 0.0) for pool, _ in found), default=0.0)
-        return _Scope(where, [cell for _, cell in found], dispersion_at(fullest))
+        most = max((running.get(pool, 0.0) for pool, _ in found), default=0.0)
+        return _Scope(where, [cell for _, cell in found], fullest, most)
 
     everywhere = ((pool, cell) for (_, pool), cell in observed.cells.items())
     scopes = [(scope(ALL, everywhere), sheet.limits, sheet.latency)]
@@ -76,8 +83,18 @@ def latency_findings(
                 yield _predicted(each_scope, each_predicted)
 
 
+def _running(observed: Observed, sheet: ServingSheet) -> dict[str, float]:
+    """Returns the mean number of requests that a replica of each pool runs at once (Little)."""
+    found = dict.fromkeys(sheet.pools, 0.0)
+    for (_, pool), cell in observed.cells.items():
+        if pool in found and "e2e" in cell.latency:
+            ran_s = cell.latency["e2e"].total_ms / 1000.0
+            found[pool] += ran_s / observed.seconds / sheet.pools[pool].n_replicas
+    return found
+
+
 def _limit(scope: _Scope, limit: Limit) -> Finding:
-    where, cells, dispersion = scope.where, scope.cells, scope.dispersion
+    where, cells, dispersion = scope.where, scope.cells, scope.dispersion(limit.metric)
     seen, tail, at_ms = scope.latencies(limit.metric), limit.tail_ratio, limit.at_most_ms
     means = "the limit is missed"
     if tail is None:
@@ -100,7 +117,7 @@ def _time(ms: float) -> str:
 
 def _predicted(scope: _Scope, predicted: PredictedLatency) -> Finding:
     latencies, tail = scope.latencies(predicted.metric), tail_ratio(predicted.statistic)
-    dispersion = scope.dispersion
+    dispersion = scope.dispersion(predicted.metric)
     if tail is None:
         seen = of_mean_ms(latencies, dispersion)
     else:
@@ -142,7 +159,7 @@ def quality_findings(observed: Observed, sheet: ServingSheet, routes: Routes) ->
         by_pool = {pool: of_share(c.score_sum, c.n_scores) for pool, c in cells.items()}
         for pool, seen in by_pool.items():
             # Of a cascade a pool's answers are those that were trusted, or those to the rest.
-            if pool in each.answers and not has_cascades(routes, name):
+            if pool in each.answers and name not in routes.cascades:
                 planned = each.answers[pool].quality
                 yield _quality(f"{name} -> {pool}", planned, seen, cells[pool].n_scores)
         planned_parts = answers(routes, name, escalated_times(observed, routes, name))

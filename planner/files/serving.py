@@ -14,7 +14,7 @@ from planner.errors import Fault
 from planner.files.endpoints import read_endpoints
 from planner.files.plans import PLAN_FILE, ROUTES_FILE, read_plan, read_routes
 from planner.files.sheets import SHEET_FILE, read_sheet
-from planner.files.text import is_link, is_there
+from planner.files.text import is_link, is_there, shown
 from planner.spec.endpoints import Server
 from planner.spec.plan import Routes
 from planner.spec.sheet import ServingSheet
@@ -44,7 +44,7 @@ def read_serving(folder: Path, endpoints: Path, faults: list[Fault]) -> ServingF
     A folder without serving.json or router.npz is served without them.
     """
     n_before = len(faults)
-    routes, servers = read_routes(folder, faults), read_endpoints(endpoints, faults)
+    routes, servers = read_routes(folder, faults), _read_endpoints(endpoints, faults)
     sheet, models, router = None, {}, None
     if _is_given(folder / SHEET_FILE):
         sheet = read_sheet(folder, faults)
@@ -58,6 +58,14 @@ def read_serving(folder: Path, endpoints: Path, faults: list[Fault]) -> ServingF
     if routes is None or len(faults) > n_before:
         return None
     return ServingFiles(routes, servers, sheet, models, router)
+
+
+def _read_endpoints(path: Path, faults: list[Fault]) -> dict[str, tuple[Server, ...]]:
+    if _is_given(path):
+        return read_endpoints(path, faults)
+    fix = "write a line 'POOL: http://HOST:PORT' for each pool of the plan, or name another file"
+    faults.append(Fault(shown(path), "", "file not found", fix))
+    return {}
 
 
 def _is_given(path: Path) -> bool:

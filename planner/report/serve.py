@@ -135,6 +135,7 @@ def _troubles(status: Status) -> Iterator[RenderableType]:
         ("failed tries", status.retries),
         ("refused", status.refused),
         ("reloads", status.reloads),
+        ("log", {"lines lost": status.n_log_lines_lost} if status.n_log_lines_lost else {}),
     )
     known = [(what, counts) for what, counts in told if counts]
     if known:

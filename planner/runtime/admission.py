@@ -29,7 +29,8 @@ Program
     x of E2E      x of TTFT + (o - 1) x of TPOT, o of class c
     left out      limits with L <= I: such requests are late on an idle instance too
     V             falls by 1 a second; a request adds 1 / capacity; it counts as x of TTFT.
-                  capacity is max_rps of a provider, else (servers up) max_load_ratio / work
+                  capacity is max_rps of a provider, else (servers up) max_load_ratio / work,
+                  over the workers that share the traffic
     Retry-After   how far x is beyond what is allowed, times 1 to 2 by turns, in whole seconds
 
 Why so. A plan whose p95 is just within its limit lets one in twenty wait longer, at peaks that pass
@@ -44,6 +45,10 @@ class pressed for as long as too much comes, however short the queue. TPOT and E
 request that runs: there the planned level is where room begins, and a peak of the planned rate is
 no reason to turn anybody away.
 
+Each process decides alone. Of what others send it hears through the engines' pages, so x is that of
+all; V is only of what came in here. The workers of one `rb serve` take even parts of the capacity;
+of other hosts nobody here knows, and a provider's own 429 holds them all.
+
 In a queue of one server with Poisson arrivals this is a chain of which the tests know the solution.
 """
 
@@ -53,6 +58,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, exp
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from planner.runtime.promises import IDLE, Bound, Excess, Promises
 from planner.scheduling.delay import StepCurve, predict_delay
@@ -71,26 +77,6 @@ _STEPS = 1 << 20
 
 
 @dataclass(slots=True)
-class _Recent:
-    """x', the mean of the last few seconds."""
-
-    mean: Excess
-    at_s: float
-
-    def after(self, now: Excess, now_s: float) -> Excess:
-        """Returns the mean with one more; the older ones count less the longer ago they are."""
-        part = 1.0 - exp(min(self.at_s - now_s, 0.0) / MEMORY_S)
-        ttft_ms, tpot_ms = self.mean
-        return Excess(
-            ttft_ms + part * (now.ttft_ms - ttft_ms), tpot_ms + part * (now.tpot_ms - tpot_ms)
-        )
-
-    def add(self, now: Excess, now_s: float) -> None:
-        """Takes one more."""
-        self.mean, self.at_s = self.after(now, now_s), max(now_s, self.at_s)
-
-
-@dataclass(slots=True)
 class _Backlog:
     """Work that was let in, of a pool whose capacity is all that is known."""
 
@@ -106,22 +92,61 @@ class _Backlog:
         self.left_s, self.at_s = self.wait_s(now_s) + work_s, now_s
 
 
+class _Gate:
+    """Who comes in to one pool."""
+
+    __slots__ = ("_at_s", "_bounds", "_mean", "backlog", "curve")
+
+    def __init__(self, curve: StepCurve | None, now_s: float) -> None:
+        self.curve = curve
+        self.backlog = _Backlog(0.0, now_s)
+        self._mean: Excess | None = None  # x'; None: nobody has come yet
+        self._at_s = now_s
+        self._bounds: dict[tuple[str | None, int], tuple[Bound, ...]] = {}
+
+    def bounds(self, promises: Promises, pool: str, ask: Ask) -> tuple[Bound, ...]:
+        """Returns what a request may add."""
+        key = ask.class_name, ask.priority
+        found = self._bounds.get(key)
+        if found is None:
+            if len(self._bounds) > MOST_KEPT:
+                self._bounds.clear()
+            found = self._bounds[key] = tuple(promises.bounds(pool, *key))
+        return found
+
+    def overflow_ms(self, now: Excess, bounds: Sequence[Bound], now_s: float) -> float:
+        """Returns how far x is beyond what is allowed, 0: it is not; x' takes it in."""
+        mean = self._mean_with(now, now_s)
+        worst, most_ms = None, 0.0
+        for bound in bounds:
+            over_ms = bound.overflow_ms(now, mean)
+            if over_ms > most_ms:
+                worst, most_ms = bound, over_ms
+        self._mean = mean if worst is None else self._mean_with(worst.late(now), now_s)
+        self._at_s = max(now_s, self._at_s)
+        return most_ms
+
+    def _mean_with(self, now: Excess, now_s: float) -> Excess:
+        """Returns x' with one more; the older ones count less the longer ago they are."""
+        if self._mean is None:
+            return now
+        part = 1.0 - exp(min(self._at_s - now_s, 0.0) / MEMORY_S)
+        ttft_ms, tpot_ms = self._mean
+        return Excess(
+            ttft_ms + part * (now.ttft_ms - ttft_ms), tpot_ms + part * (now.tpot_ms - tpot_ms)
+        )
+
+
 class Admission:
     """Decides who comes in, by the plan's promises and the load of the moment."""
 
-    def __init__(self, setup: Setup, seed: int = 0) -> None:
-        """Reads what was promised.
-
-        Args:
-            setup: with its sheet; without one everybody is admitted.
-            seed: of the spread of Retry-After.
-        """
+    def __init__(self, setup: Setup) -> None:
+        """Reads what was promised; without a sheet everybody is admitted."""
         sheet = setup.sheet
         self._promises = None if sheet is None else Promises(setup, sheet)
-        self._bounds: dict[tuple[str, str | None, int], tuple[Bound, ...]] = {}
-        self._backlogs: dict[str, _Backlog] = {}
-        self._recent: dict[str, _Recent] = {}
-        self._draws = Draws(seed)
+        self._gates: dict[str, _Gate] = {}
+        # Workers must not send their clients back at the same moments.
+        self._draws = Draws(crc32(setup.options.request_prefix.encode()))
 
     def admit(self, ask: Ask, fleet: Fleet, pools: Sequence[str], now_s: float) -> float | None:
         """Returns None where the request may come in, else when to come again, in whole seconds.
@@ -137,44 +162,30 @@ class Admission:
         if promises is None:
             return None
         for pool in pools:
-            if pool in promises.curves and fleet.is_up(pool, now_s):
-                return self._at(promises, pool, ask, fleet, now_s)
+            if fleet.is_up(pool, now_s):
+                return self._at(promises, pool, ask, fleet, now_s) if pool in promises else None
         return None
 
     def _at(
         self, promises: Promises, pool: str, ask: Ask, fleet: Fleet, now_s: float
     ) -> float | None:
-        now = _excess(promises.curves[pool], pool, ask, fleet, now_s)
-        work_s = promises.work_s(pool, ask, fleet.n_up(pool, now_s))
-        backlog = self._backlogs.setdefault(pool, _Backlog(0.0, now_s))
-        if work_s is not None:
-            now = Excess(now.ttft_ms + 1e3 * backlog.wait_s(now_s), now.tpot_ms)
-        recent = self._recent.setdefault(pool, _Recent(now, now_s))
-        mean = recent.after(now, now_s)
-        bounds = self._bounds_of(promises, pool, ask)
-        overflow_ms, worst = max(
-            (bound.overflow_ms(now, mean), k) for k, bound in enumerate(bounds)
-        )
-        is_refused = overflow_ms > 0.0
-        recent.add(bounds[worst].late(now) if is_refused else now, now_s)
-        if is_refused:
+        gate = self._gates.get(pool)
+        if gate is None:
+            gate = self._gates[pool] = _Gate(promises.curves[pool], now_s)
+        now, work_s = _excess(gate.curve, pool, ask, fleet, now_s), None
+        if promises.has_capacity_only(pool):
+            work_s = promises.work_s(pool, ask, fleet.n_up(pool, now_s))
+            now = Excess(now.ttft_ms + 1e3 * gate.backlog.wait_s(now_s), now.tpot_ms)
+        overflow_ms = gate.overflow_ms(now, gate.bounds(promises, pool, ask), now_s)
+        if overflow_ms > 0.0:
             return self._retry_s(overflow_ms)
         if work_s is not None:
-            backlog.add(work_s, now_s)
+            gate.backlog.add(work_s, now_s)
         return None
 
     def _retry_s(self, overflow_ms: float) -> float:
         spread = 1.0 + self._draws.below(_STEPS) / _STEPS  # else all would come back together
         return min(float(ceil(max(overflow_ms / 1e3, 0.5) * spread)), MOST_RETRY_S)
-
-    def _bounds_of(self, promises: Promises, pool: str, ask: Ask) -> tuple[Bound, ...]:
-        key = pool, ask.class_name, ask.priority
-        found = self._bounds.get(key)
-        if found is None:
-            if len(self._bounds) > MOST_KEPT:
-                self._bounds.clear()
-            found = self._bounds[key] = tuple(promises.bounds(*key))
-        return found
 
 
 def _excess(curve: StepCurve | None, pool: str, ask: Ask, fleet: Fleet, now_s: float) -> Excess:

@@ -81,6 +81,7 @@ class Ask:
     max_tokens: int | None
     sizes: Sizes
     answer_tokens: Mapping[str, float] | None = None  # by model, where a router read the prompt
+    n_answers: int = 1
     _size: dict[str, Size] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def size_at(self, pool: str) -> Size:
@@ -99,8 +100,9 @@ def read_wants(headers: Headers) -> Wants:
     """
     found: dict[str, object] = {}
     for name, value in headers:
-        if name.startswith(b"x-rb-") and name in _READERS:
-            field, read = _READERS[name]
+        known = _READERS.get(name)
+        if known is not None:
+            field, read = known
             found[field] = read(name.decode(), value.decode("latin-1").strip())
     return Wants(**found) if found else NOTHING_WANTED  # type: ignore[arg-type]
 
@@ -119,7 +121,7 @@ def _number(least: float, most: float, is_open: bool, must: str, example: str) -
 
     def read(name: str, text: str) -> float:
         try:
-            value = float(text)
+            value = float("nan" if "_" in text else text)
         except ValueError:
             value = float("nan")
         fits = isfinite(value) and least <= value <= most and not (is_open and value == least)

@@ -27,6 +27,9 @@ CHARACTERS_PER_TOKEN = 4.0
 TOKENS_PER_MESSAGE = 4.0
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")  # the first that is there counts
+_NUMBER_FIELDS = ("n", "best_of")  # of answers to one prompt
+_MOST_TOKENS = 1 << 40  # beyond any model; what is larger cannot be reckoned with
+_MOST_ANSWERS = 128  # that any interface allows; what is larger no engine takes
 
 T = TypeVar("T")
 
@@ -69,6 +72,18 @@ class Call:
         raw = self.fields.get("user")
         return None if raw is None else _decoded(_STRING, raw)
 
+    @property
+    def n_answers(self) -> int:
+        """Returns how many answers are asked for, to all prompts together."""
+        fields, prompt = self.fields, self.prompt
+        if self.operation == "embeddings":
+            return 1
+        most = 1
+        for name in _NUMBER_FIELDS:
+            if name in fields:
+                most = max(most, _decoded(_WHOLE, fields[name]) or 1)
+        return min(most * prompt.n_prompts, _MOST_ANSWERS)
+
     def encoded(self, model: str, *, usage: bool = False, logprobs: bool = False) -> bytes:
         """Returns the body with another model's name.
 
@@ -92,6 +107,7 @@ class Prompt(NamedTuple):
     asked: str  # the turns, without instructions to all
     system: str
     tokens: float  # of everything the engine reads, by the number of characters
+    n_prompts: int = 1  # /v1/completions takes several at once
 
 
 def read_call(path: str, body: bytes) -> Call | Refusal:
@@ -101,7 +117,7 @@ def read_call(path: str, body: bytes) -> Call | Refusal:
         return Call(OPERATIONS[path], fields)
     except Refused as refused:
         return refused.refusal
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         return Refusal(400, "invalid_body", f"the body is not a JSON object: {error}")
 
 
@@ -109,11 +125,11 @@ def read_call(path: str, body: bytes) -> Call | Refusal:
 
 
 class _Part(msgspec.Struct):
-    text: str = ""  # of parts that have one: pictures do not
+    text: str | None = None  # of parts that have one: pictures do not
 
 
 class _Message(msgspec.Struct):
-    role: str = ""
+    role: str | None = None
     content: str | list[_Part | str] | None = None
     tool_calls: msgspec.Raw = msgspec.Raw(b"")
 
@@ -124,6 +140,7 @@ class _Usage(msgspec.Struct):
 
 _Texts = str | list[str | int | list[int]]  # of a prompt: texts, or tokens by number
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: too deep
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
 _TRUTH = msgspec.json.Decoder(bool | None)
@@ -141,7 +158,7 @@ def _decoded(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None:
     """Returns a value; None where it is of another type, which is for the engine to judge."""
     try:
         return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -156,7 +173,7 @@ def _model(raw: msgspec.Raw | None) -> str:
 def _streams(raw: msgspec.Raw) -> bool:
     try:
         return bool(_TRUTH.decode(raw))
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         raise Refused(400, "invalid_body", "stream must be true or false") from None
 
 
@@ -176,7 +193,7 @@ def _max_tokens(fields: Mapping[str, msgspec.Raw]) -> int | None:
         if name in fields:
             limit: int | None = _decoded(_WHOLE, fields[name])
             if limit is not None and limit > 0:
-                return limit
+                return min(limit, _MOST_TOKENS)
     return None
 
 
@@ -207,7 +224,7 @@ def _read_messages(messages: Iterable[_Message], tools: msgspec.Raw | None) -> P
 
 
 def _joined(parts: Iterable[_Part | str]) -> str:
-    return "\n".join(part if isinstance(part, str) else part.text for part in parts)
+    return "\n".join(part if isinstance(part, str) else part.text or "" for part in parts)
 
 
 def _read_texts(raw: msgspec.Raw) -> Prompt:
@@ -217,9 +234,10 @@ def _read_texts(raw: msgspec.Raw) -> Prompt:
         return _unread(raw)
     entries = [given] if isinstance(given, str) else given
     texts = [entry for entry in entries if isinstance(entry, str)]
+    n_lists = sum(isinstance(entry, list) for entry in entries)
     n_numbers = sum(len(e) if isinstance(e, list) else 1 for e in entries if not isinstance(e, str))
     tokens = sum(map(len, texts)) / CHARACTERS_PER_TOKEN + n_numbers
-    return Prompt("\n".join(texts), "", tokens)
+    return Prompt("\n".join(texts), "", tokens, max(len(texts) + n_lists, 1))
 
 
 def _unread(raw: msgspec.Raw) -> Prompt:

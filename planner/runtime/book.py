@@ -35,6 +35,8 @@ class Cascade(NamedTuple):
     place: int  # in the routes of its class
     label: str  # "small, then large"
     test: Test
+    quality: float  # planned, of the answers of both stages
+    second: str  # the pool that gives most of the second answers
 
     @property
     def needs_logprobs(self) -> bool:
@@ -47,6 +49,12 @@ class Path(NamedTuple):
 
     pools: tuple[str, ...]
     cascade: Cascade | None = None  # its first stage is the first of the pools
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Returns the pools of the answers that it may take, one after the other."""
+        first, cascade = self.pools[0], self.cascade
+        return (first,) if cascade is None else (first, cascade.second)
 
 
 class Book:
@@ -75,7 +83,8 @@ class Book:
     ) -> None:
         models = (setup.model_of(stage[0].pool) for stage in (each.first, each.second))
         test = Test(each.signal, each.below, setup.options.answered_by)
-        cascade = Cascade(name, place, ", then ".join(models), test)
+        most = max(each.second, key=lambda entry: entry.share).pool
+        cascade = Cascade(name, place, ", then ".join(models), test, each.quality, most)
         for entry in each.first:
             self._paths[name, entry.pool, place] = Path(_first(entry.pool, order), cascade)
         second = tuple(entry.pool for entry in each.second)

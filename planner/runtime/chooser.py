@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from planner.runtime.ask import Ask, Refused, Wants, session_number
-from planner.runtime.book import Book, Books, Names, Path
+from planner.runtime.book import PREFIX, Book, Books, Names, Path
 from planner.runtime.worth import Delays, Estimates, Worths, wants_anything
 
 if TYPE_CHECKING:
@@ -102,6 +102,13 @@ class Chooser:
         is_scored = by_plan and self._by_score and not self._shadow
         return Choice(ask, path, book, estimates, decided_pool, is_scored)
 
+    def pools_now(self, model: str, class_name: str | None, now_s: float) -> tuple[str, ...]:
+        """Returns where a request may go by the routes of now, if it began under others."""
+        named = self.names.path(model)
+        if named is not None:
+            return named.pools
+        return self.book(now_s).pools(class_name) if model.startswith(PREFIX) else ()
+
     def _read(
         self, call: Call, headers: Headers, wants: Wants, by_plan: bool
     ) -> tuple[str | None, Estimates | None]:
@@ -134,9 +141,10 @@ class Chooser:
             wants.quality_at_least,
             wants.budget_usd,
             call.prompt.tokens,
-            call.max_tokens,
+            1 if call.operation == "embeddings" else call.max_tokens,
             self._lengths,
             None if estimates is None else estimates.output_tokens,
+            call.n_answers,
         )
 
     def _by_plan(
@@ -147,7 +155,7 @@ class Chooser:
             return Path(pools)
         if self._prices is None:
             path = book.path(ask.class_name)
-            if not wants_anything(ask) or self.worths.fits(path.pools[0], ask, delays, now_s):
+            if not wants_anything(ask) or self.worths.fits(path, ask, delays, now_s):
                 return path
             now: Mapping[str, float] | None = None
         else:

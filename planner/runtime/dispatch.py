@@ -9,7 +9,8 @@ What was sent where is kept exact: every try is opened when its instance is name
 exactly one of failed_try, judge and ended, whichever comes first.
 
 A reload replaces routes, prices and names between two requests. What is under way keeps to the
-routes it began with; what was learned of lengths, and what instances that stay have to do, is kept.
+routes it began with as long as anybody of them is left; what was learned of lengths, and what
+instances that stay have to do, is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from planner.runtime.lengths import Lengths
 from planner.runtime.served import Outcome, Served, Usage
 from planner.runtime.setup import Setup, setup_faults
 from planner.runtime.signals import judge
-from planner.runtime.ticket import First, Ticket, Try, refused_of, served_of
+from planner.runtime.ticket import Charge, First, Ticket, Try, refused_of, served_of
 
 if TYPE_CHECKING:
     from planner.runtime.admission import Admission
@@ -162,12 +163,10 @@ class Dispatcher:
         instance = self._best_scored(ticket, now_s) if ticket.is_scored else None
         if instance is not None:
             return self._sent(ticket, instance, now_s)
-        for last_resort in (False, True):
-            for pool in ticket.pools:
-                instance = self.fleet.choose(pool, ticket.ask, now_s, ticket.tried, last_resort)
-                if instance is not None:
-                    return self._sent(ticket, instance, now_s)
-        return None
+        instance = self._of_pools(ticket, now_s)
+        if instance is None and self._is_moved(ticket, now_s):
+            instance = self._of_pools(ticket, now_s)
+        return None if instance is None else self._sent(ticket, instance, now_s)
 
     def holds(self, ticket: Ticket) -> bool:
         """Returns whether the next instance is chosen for a batch of requests, which takes time."""
@@ -177,7 +176,9 @@ class Dispatcher:
         """Returns who gets a request, once its turn has come; None: nobody is left who may."""
         if ticket.n_tries_of_stage >= self.setup.options.max_tries:
             return None
-        for pool in ticket.pools:
+        self._is_moved(ticket, clock())
+        # Those that are down come last: `held` asks them too, rather than nobody.
+        for pool in sorted(ticket.pools, key=lambda pool: not self.fleet.is_up(pool, clock())):
             if self.fleet.holds(pool):
                 instance = await self.fleet.held(pool, ticket.ask, clock, ticket.tried)
             else:
@@ -303,6 +304,26 @@ class Dispatcher:
                 parent = value.decode("latin-1")
         return request_id or f"{self.setup.options.request_prefix}{next(self._numbers)}", parent
 
+    def _of_pools(self, ticket: Ticket, now_s: float) -> Instance | None:
+        """Returns who of a request's pools is next; one known not to answer only at last."""
+        for last_resort in (False, True):
+            for pool in ticket.pools:
+                instance = self.fleet.choose(pool, ticket.ask, now_s, ticket.tried, last_resort)
+                if instance is not None:
+                    return instance
+        return None
+
+    def _is_moved(self, ticket: Ticket, now_s: float) -> bool:
+        """Returns whether a request goes by other routes now, since a reload took all its pools.
+
+        One with a first answer at hand has no need to.
+        """
+        if ticket.first is not None or not set(ticket.pools).isdisjoint(self.setup.pools):
+            return False
+        ticket.pools = self._chooser.pools_now(ticket.call.model, ticket.ask.class_name, now_s)
+        ticket.is_buffered, ticket.cascade = False, None
+        return bool(ticket.pools)
+
     def _best_scored(self, ticket: Ticket, now_s: float) -> Instance | None:
         if self._scored is None:
             return None
@@ -320,13 +341,9 @@ class Dispatcher:
         """Opens a try."""
         if ticket.is_buffered and instance.pool != ticket.pools[0]:
             ticket.is_buffered, ticket.cascade = False, None
-        model, work_s = self.setup.model_of(instance.pool), 0.0
-        if self._prices is not None:
-            size = ticket.ask.size_at(instance.pool)
-            work_s = self._work_s(ticket, instance, size.input_tokens, size.output_tokens)
-            self._prices.sent(model, work_s, now_s)
-        fleet_ticket = self.fleet.sent(instance, ticket.ask, now_s)
-        ticket.at = ticket.last = Try(instance, model, fleet_ticket, work_s)
+        charge = self._charge(ticket, ticket.decided_pool or instance.pool, now_s)
+        model, sent = self.setup.model_of(instance.pool), self.fleet.sent
+        ticket.at = ticket.last = Try(instance, model, sent(instance, ticket.ask, now_s), charge)
         ticket.tried.add(instance.index)
         ticket.n_tries += 1
         ticket.n_tries_of_stage += 1
@@ -343,20 +360,27 @@ class Dispatcher:
         """Closes a try: the load it was is over, and its model is charged what it came to."""
         ticket.at = None
         self.fleet.ended(at.fleet_ticket, now_s, None if usage is None else usage.n_output)
+        charge = at.charge
+        if charge is None:
+            return
+        charge.prices.settle()
+        if usage is not None:
+            worths = self._chooser.worths
+            realised_s = worths.work_s(ticket.ask, charge.pool, usage.n_input, usage.n_output)
+        if realised_s is not None:
+            charge.prices.ended(charge.pool, charge.work_s, realised_s)
+
+    def _charge(self, ticket: Ticket, pool: str, now_s: float) -> Charge | None:
+        """Charges the model of a pool with a request; None: nobody goes by prices."""
         prices = self._prices
         if prices is None:
-            return
-        prices.settle()
-        if usage is not None:
-            realised_s = self._work_s(ticket, at.instance, usage.n_input, usage.n_output)
-        if realised_s is not None:
-            prices.ended(at.model_name, at.work_s, realised_s)
-
-    def _work_s(
-        self, ticket: Ticket, instance: Instance, input_tokens: float, output_tokens: float
-    ) -> float:
-        worths = self._chooser.worths
-        return worths.work_s(ticket.ask, instance.pool, input_tokens, output_tokens)
+            return None
+        size = ticket.ask.size_at(pool)
+        work_s = self._chooser.worths.work_s(
+            ticket.ask, pool, size.input_tokens, size.output_tokens
+        )
+        prices.sent(pool, work_s, now_s)
+        return Charge(prices, pool, work_s)
 
     def _learn(self, ticket: Ticket, at: Try, usage: Usage | None) -> None:
         if usage is not None:

@@ -15,7 +15,7 @@ from planner.runtime.health import FailureKind, Health, State
 from planner.runtime.instance import Backend, Instance, Key, backends_of, curve_of, instances_of
 from planner.runtime.ledger import reconcile
 from planner.runtime.ranks import BATCH_POLICIES, Hold, make_batch_policy
-from planner.runtime.team import Group, Team
+from planner.runtime.team import Events, Group, Team
 from planner.scheduling.affinity import Affinity
 from planner.scheduling.balance import make_policy
 from planner.scheduling.delay import Delay, Load, StepCurve, predict_delay
@@ -52,7 +52,7 @@ class Fleet:
         self._curves: dict[str, StepCurve | None] = {}
         self._holds: dict[int, tuple[Hold, int]] = {}  # and which of its ranks, by instance
         self._free_index = 0
-        self._n_events = 0  # after which a load may be another one than before
+        self._events = Events()
         self._ledger = Ledger([])
         self._sent: dict[int, _Sent] = {}
         self._sessions = Affinity()
@@ -75,8 +75,7 @@ class Fleet:
         team = self._teams.get(pool)
         if team is None:
             return None
-        home = self._home(ask)
-        return team.choose(ask, self._loads(now_s), home, now_s, tried, last_resort)
+        return team.choose(ask, self._home(ask), now_s, tried, last_resort)
 
     def holds(self, pool: str) -> bool:
         """Returns whether requests to a pool wait here for a rank: ask `held`, not `choose`."""
@@ -92,12 +91,11 @@ class Fleet:
         """
         while (team := self._teams.get(pool)) is not None:
             now_s = clock()
-            home = self._home(ask)
-            group = team.server(ask, self._loads(now_s), home, now_s, tried)
+            group = team.server(ask, self._home(ask), now_s, tried)
             if group is None:
                 return None
             if group.hold is None:
-                return group.rank(ask.size_at(pool), self._loads(now_s))
+                return group.rank(ask.size_at(pool), self._ledger, now_s)
             rank = await group.hold.place(round(ask.size_at(pool).input_tokens))
             if rank is not None:
                 return group.ranks[rank]
@@ -111,14 +109,14 @@ class Fleet:
         team = self._teams.get(pool)
         if team is None:
             return None
-        return team.delay(ask, self._loads(now_s), self._home(ask), now_s)
+        return team.delay(ask, self._home(ask), now_s)
 
     def offers(
         self, pool: str, ask: Ask, now_s: float, tried: Collection[int] = ()
     ) -> list[tuple[Instance, Load]]:
         """Returns the instances of a pool that may take a request now, with their loads."""
         team = self._teams.get(pool)
-        return [] if team is None else team.prospects(self._loads(now_s), now_s, tried)
+        return [] if team is None else team.prospects(now_s, tried)
 
     def curve(self, pool: str) -> StepCurve | None:
         """Returns how fast an instance of a pool is; None where the plan does not know."""
@@ -138,7 +136,7 @@ class Fleet:
 
     def sent(self, instance: Instance, ask: Ask, now_s: float) -> int:
         """Returns the ticket of a request that goes to an instance now."""
-        self._n_events += 1
+        self._events.n += 1
         size = ask.size_at(instance.pool)
         ticket = self._ledger.sent(
             instance.index, size.input_tokens, size.output_tokens, now_s, size.fresh_tokens
@@ -154,7 +152,7 @@ class Fleet:
     def first_token(self, ticket: int, now_s: float) -> None:
         """Notes that an answer has begun, which is a success of its instance."""
         sent = self._sent[ticket]
-        self._n_events += 1
+        self._events.n += 1
         self._ledger.first_token(ticket, now_s)
         sent.health.succeeded(now_s, sent.epoch)
         hold, rank = self._holds.get(sent.instance.index, _NOT_HELD)
@@ -168,7 +166,7 @@ class Fleet:
             KeyError: the ticket was never given, or has ended before.
         """
         sent = self._sent.pop(ticket)
-        self._n_events += 1
+        self._events.n += 1
         self._ledger.ended(ticket, now_s, output_tokens)
         if sent.is_probe and sent.health.epoch == sent.epoch:
             sent.health.give_up_probe()
@@ -203,7 +201,7 @@ class Fleet:
 
         What it says goes into the ledger.
         """
-        self._n_events += 1
+        self._events.n += 1
         first = backend.instances[0]
         hold, _ = self._holds.get(first.index, _NOT_HELD)
         if hold is not None:
@@ -287,7 +285,8 @@ class Fleet:
         seed = crc32(f"{setup.options.request_prefix} {pool}".encode())
         rank_policy = setup.options.rank_policy
         groups = [self._group(tuple(ranks), rank_policy, seed) for ranks in by_server.values()]
-        return Team(pool, groups, self._curves[pool], setup.options.policy, seed)
+        policy, curve = setup.options.policy, self._curves[pool]
+        return Team(pool, groups, curve, policy, seed, self._ledger, self._events)
 
     def _group(self, ranks: tuple[Instance, ...], rank_policy: str, seed: int) -> Group:
         """Returns a server with the way one of its ranks is chosen."""
@@ -310,9 +309,6 @@ class Fleet:
         """Returns where the request's session is at home, and its tokens that are cached there."""
         return None if ask.session is None else self._sessions.home(ask.session)
 
-    def _loads(self, now_s: float) -> _Loads:
-        return _Loads(self._ledger, now_s, self._n_events)
-
     def _health(self, instance: Instance, ticket: int | None) -> tuple[Health | None, int | None]:
         """Returns the health of an instance's server, and the epoch that a request is of."""
         sent = None if ticket is None else self._sent.get(ticket)
@@ -320,15 +316,3 @@ class Fleet:
             return sent.health, sent.epoch
         backend = self.backends.get(instance.backend)
         return (None, None) if backend is None else (backend.health, None)
-
-
-class _Loads:
-    """The loads of the instances at one moment."""
-
-    __slots__ = ("_ledger", "_now_s", "n_events")
-
-    def __init__(self, ledger: Ledger, now_s: float, n_events: int) -> None:
-        self._ledger, self._now_s, self.n_events = ledger, now_s, n_events
-
-    def __call__(self, index: int) -> Load:
-        return self._ledger.load(index, self._now_s)

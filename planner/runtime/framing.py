@@ -82,19 +82,19 @@ class Framing:
         if cycle.waiting_for_100_continue:
             cycle.keep_alive = False  # nobody knows whether the body will still come
         cycle.response_started, cycle.waiting_for_100_continue = True, False
-        lines = [_STATUS_LINES[status]]
+        lines, has_length = [_STATUS_LINES[status]], False
         for name, value in headers:
             if name == b"content-length":
-                self._n_due_bytes = int(value)
+                n_bytes, has_length = int(value), True
             elif name == b"connection":
                 cycle.keep_alive = cycle.keep_alive and value != b"close"
                 continue
             lines += (name, b": ", value, b"\r\n")
-        is_bodiless = status in (204, 304) or cycle.scope["method"] == "HEAD"
-        if self._n_due_bytes is None and not is_bodiless:
+        if not (status in (204, 304) or cycle.scope["method"] == "HEAD"):
             if n_bytes is not None:
                 self._n_due_bytes = n_bytes
-                lines.append(b"content-length: %d\r\n" % n_bytes)
+                if not has_length:
+                    lines.append(b"content-length: %d\r\n" % n_bytes)
             elif cycle.scope["http_version"] == "1.1":
                 self._is_chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")

@@ -4,7 +4,8 @@
     SUSPECTED   it failed, but fewer than FAILURES times in a row: it is sent fewer requests
     EJECTED     it refused a connection, or failed FAILURES times in a row: it is sent none
     HALF_OPEN   its time out is over: one probe at a time may try it
-    RETURNING   a probe was answered: its share of the requests grows from FIRST_SHARE to all of it
+    RETURNING   a probe was answered: its share of the requests grows from FIRST_SHARE to all of it;
+                its first request ejects it again if it fails, since the probe may have asked less
 
 An instance that does not answer is not idle: without this it would have the shortest queue of all.
 
@@ -18,12 +19,12 @@ Notation
 Program
     time out after the k-th ejection   min(FIRST_OUT_S 2^(k-1), MOST_OUT_S) (1 - JITTER u)
     share while SUSPECTED              2^-n
-    share while RETURNING              FIRST_SHARE + (1 - FIRST_SHARE) t / SLOW_START_S
+    share while RETURNING              2^-n (FIRST_SHARE + (1 - FIRST_SHARE) t / SLOW_START_S)
 
 A request that was sent before an ejection says nothing of what came after it: its failure is one
 more of those that were counted, and a stream that is still read may come from a server that takes
-no new ones. Every ejection starts a new epoch; what belongs to an older one is not heard. A server
-that is RETURNING is ejected by its first failure: the probe may have asked less than requests do.
+no new ones. Every ejection and every return start a new epoch; what belongs to an older one is not
+heard.
 
 Jitter keeps servers that went down together, and the proxies in front of them, from being probed
 all at the same moment.
@@ -66,6 +67,7 @@ class Health:
     __slots__ = (
         "_draws",
         "_ejected",
+        "_is_proven",
         "_n_ejections",
         "_probe_since_s",
         "_retry_at_s",
@@ -73,6 +75,7 @@ class Health:
         "answered_s",
         "epoch",
         "failed_s",
+        "is_clear",
         "n_failed",
         "n_in_a_row",
     )
@@ -84,6 +87,9 @@ class Health:
         self._retry_at_s = 0.0
         self._probe_since_s: float | None = None
         self._returned_s: float | None = None
+        self._is_proven = True  # it has answered a request since it came back
+        self.is_clear = True
+        """Whether nothing is held against it: it is up, and will be without anybody's word."""
         self.epoch = 0
         """How often it was ejected or came back; given with what is said of a request."""
         self.n_in_a_row = 0
@@ -93,11 +99,6 @@ class Health:
         """When it failed last."""
         self.answered_s = float("-inf")
         """When it answered last."""
-
-    @property
-    def is_clear(self) -> bool:
-        """Returns whether nothing is to be held against it: it is up, at any time."""
-        return not (self._ejected or self.n_in_a_row or self._returned_s is not None)
 
     @property
     def retry_at_s(self) -> float | None:
@@ -112,21 +113,21 @@ class Health:
             if now_s < self._returned_s + SLOW_START_S:
                 return State.RETURNING
             self._returned_s = None
+            self._is_proven = True
             self._n_ejections = 0
+            self.is_clear = not self.n_in_a_row
         return State.SUSPECTED if self.n_in_a_row else State.UP
 
     def share_ratio(self, now_s: float) -> float:
         """Returns what it may be sent, over an even share of the requests: 0 to 1."""
-        match self.state(now_s):
-            case State.UP:
-                return 1.0
-            case State.SUSPECTED:
-                return 0.5**self.n_in_a_row
-            case State.RETURNING:
-                since_s = now_s - (self._returned_s or 0.0)
-                return FIRST_SHARE + (1.0 - FIRST_SHARE) * since_s / SLOW_START_S
-            case _:
-                return 0.0
+        if self.is_clear:
+            return 1.0
+        if self.state(now_s) in (State.EJECTED, State.HALF_OPEN):
+            return 0.0
+        share = 1.0
+        if self._returned_s is not None:
+            share = FIRST_SHARE + (1.0 - FIRST_SHARE) * (now_s - self._returned_s) / SLOW_START_S
+        return 0.5**self.n_in_a_row * share
 
     def may_probe(self, now_s: float) -> bool:
         """Returns whether a probe may start now: it is half-open, and none is on its way."""
@@ -147,14 +148,18 @@ class Health:
         """Notes an answer: to a request of that epoch, or to a probe."""
         if epoch is not None and epoch != self.epoch:
             return
-        self.state(now_s)
         self.answered_s = now_s
+        if self.is_clear:
+            return
+        self.state(now_s)
         self.n_in_a_row = 0
+        self._is_proven = not self._ejected
         if self._ejected:
             self._ejected = False
             self._probe_since_s = None
             self._returned_s = now_s
             self.epoch += 1
+        self.is_clear = self._returned_s is None
 
     def failed(self, now_s: float, kind: FailureKind, epoch: int | None = None) -> None:
         """Notes that no answer came: to a request of that epoch, or to a probe."""
@@ -167,13 +172,15 @@ class Health:
                 self._eject(now_s)
             return
         self.n_in_a_row += 1
-        is_back = self.state(now_s) is not State.RETURNING
-        if kind != "connect" and is_back and self.n_in_a_row < FAILURES:
+        self.is_clear = False
+        self.state(now_s)
+        if kind != "connect" and self._is_proven and self.n_in_a_row < FAILURES:
             return
         self._eject(now_s)
 
     def _eject(self, now_s: float) -> None:
         self._ejected = True
+        self.is_clear = False
         self._returned_s = self._probe_since_s = None
         self.n_in_a_row = 0
         self.epoch += 1

@@ -2,16 +2,18 @@
 
 Notation
     m, c     model, class of requests
+    n        answers that the request asks for
     p        tokens of a prompt by its characters (body.py)
     f_m      realised over estimated input tokens of a model
     g_mc     realised over expected output tokens of a model's answers to a class
 
     input    f_m p                     fresh     input (1 - what the class finds in a prefix cache)
-    output   g_mc min(L, limit), at most the limit of the request; L is the router's where it read
-             the prompt, else the plan's for the class and the pool
+    output   n g_mc min(L, limit), each at most the limit of the request; L is the router's where it
+             read the prompt, else the plan's for the class and the pool
 
 An f starts at 1 and counts for 20 requests, as a g does; then older requests weigh exponentially
-less. Both stay within a factor of 4, beyond which something else is wrong than the lengths.
+less. Both stay within a factor of 4, beyond which something else is wrong than the lengths. With
+another plan a g is kept where L is: else what it corrects would be corrected twice.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from planner.runtime.ask import Ask, Size
 
 if TYPE_CHECKING:
     from planner.runtime.setup import Setup
+    from planner.spec.router import Router
     from planner.spec.sheet import ServingSheet
 
 UNKNOWN_OUTPUT_TOKENS = 256.0
@@ -61,20 +64,26 @@ class Lengths:
     def __init__(self, setup: Setup) -> None:
         self._input: dict[str, RunningRatio] = {}
         self._output: dict[tuple[str, str | None], RunningRatio] = {}
+        self._answers: dict[str | None, Mapping[str, float]] = {}
+        self._router: Router | None = None
         self.renew(setup)
 
     def renew(self, setup: Setup) -> None:
-        """Takes another plan; what was learned of models that it keeps stays known."""
-        sheet = setup.sheet
+        """Takes another plan; what was learned of models and answers that it keeps stays known."""
+        sheet, before, router = setup.sheet, self._answers, self._router
         self._model_of = {pool: setup.model_of(pool) for pool in setup.pools}
+        self._scored_as = {pool: setup.scored_as(pool) for pool in setup.pools}
         self._fresh_ratio: dict[str | None, float] = {}
-        self._answers: dict[str | None, Mapping[str, float]] = {}
-        if sheet is None:
-            return
-        for name, each in sheet.classes.items():
-            self._fresh_ratio[name] = 1.0 - each.cached_input_ratio
-            self._answers[name] = {p: a.output_tokens for p, a in each.answers.items()}
-        self._fresh_ratio[None], self._answers[None] = _mean_class(sheet)
+        self._answers, self._router = {}, setup.router
+        if sheet is not None:
+            for name, each in sheet.classes.items():
+                self._fresh_ratio[name] = 1.0 - each.cached_input_ratio
+                self._answers[name] = {p: a.output_tokens for p, a in each.answers.items()}
+            self._fresh_ratio[None], self._answers[None] = _mean_class(sheet)
+        if setup.router is not router:
+            self._output.clear()
+        for key in [(m, c) for m, c in self._output if self._answers.get(c) != before.get(c)]:
+            del self._output[key]
 
     def size(self, ask: Ask, pool: str) -> Size:
         """Returns what is expected of a request on a pool, in tokens."""
@@ -87,13 +96,14 @@ class Lengths:
             output *= corrected.ratio
             if ask.max_tokens is not None and output > ask.max_tokens:
                 output = float(ask.max_tokens)
-        return Size(tokens, tokens * self._fresh_ratio.get(name, 1.0), max(output, 1.0))
+        output = max(output, 1.0) * ask.n_answers
+        return Size(tokens, tokens * self._fresh_ratio.get(name, 1.0), output)
 
     def _expected_output(self, ask: Ask, pool: str) -> float:
-        """Returns the output tokens of an answer by router or plan, before any correction."""
+        """Returns the output tokens of one answer by router or plan, before any correction."""
         tokens = None
         if ask.answer_tokens is not None:
-            tokens = ask.answer_tokens.get(self._model_of.get(pool, pool))
+            tokens = ask.answer_tokens.get(self._scored_as.get(pool, pool))
         if tokens is None:
             tokens = self._answers.get(ask.class_name, {}).get(pool, UNKNOWN_OUTPUT_TOKENS)
         return tokens if ask.max_tokens is None else min(tokens, float(ask.max_tokens))
@@ -105,7 +115,7 @@ class Lengths:
             self._input.setdefault(model, RunningRatio()).observe(ask.prompt_tokens, n_input)
         if n_output > 0:  # embeddings have none, and say nothing of answers
             known = self._output.setdefault((model, ask.class_name), RunningRatio())
-            known.observe(self._expected_output(ask, pool), n_output)
+            known.observe(self._expected_output(ask, pool), n_output / ask.n_answers)
 
 
 def _mean_class(sheet: ServingSheet) -> tuple[float, dict[str, float]]:

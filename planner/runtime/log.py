@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FLUSH_S = 0.25
 MOST_LINES = 50_000  # that wait for a slow disk; further ones are lost, and counted
-_LONGEST = 200  # characters of what a client wrote
+LONGEST = 200  # characters of what a client wrote
 
 _encode = msgspec.json.Encoder().encode
 
@@ -76,10 +76,10 @@ def request_line(served: Served, started_s: float, plan_hash: str) -> dict[str, 
     """Returns what the log says of one request; started_s is the time of day in seconds."""
     return {
         "time_s": round(started_s, 3),
-        "request_id": served.request_id[:_LONGEST],
+        "request_id": served.request_id[:LONGEST],
         "operation": served.operation,
         "class": served.class_name,
-        "asked_model": served.asked_model[:_LONGEST],
+        "asked_model": served.asked_model[:LONGEST],
         "model_name": served.model_name,
         "pool": served.pool,
         "decided_pool": served.decided_pool,
@@ -97,6 +97,5 @@ def request_line(served: Served, started_s: float, plan_hash: str) -> dict[str, 
         "cascade": served.cascade,
         "escalated": served.escalated,
         "streamed": served.streamed,
-        "decision_ms": round(1000 * served.decision_s, 4),
         "plan": plan_hash[:12],
     }

@@ -28,6 +28,8 @@ _TTFT_S = (
 )
 _TPOT_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 
+PROVIDER = "rb"  # gen_ai.provider.name: who is asked, whoever answers behind it
+
 MARK_S = 10.0  # what was counted till then is kept so often,
 RECENT_S = 60.0  # for so long: what is recent is of about the last minute
 N_REMEMBERED = 20_000  # requests whose score may still come; about 5 MB

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 
 from planner.errors import InputError
 from planner.runtime.metrics import (
+    PROVIDER,
     Bounds,
     Counts,
     Histogram,
@@ -39,19 +40,28 @@ if TYPE_CHECKING:
 
 REPORT, STATUS, SCORE = b"report", b"status", b"score "
 _TAKEN = b"taken"
+_LONGEST_ID = 256  # characters; a question to the other workers is short
 
 _BY_ANSWER = (
     *("rb_class", "rb_pool", "gen_ai_operation_name"),
-    *("gen_ai_request_model", "gen_ai_response_model"),
+    *("gen_ai_request_model", "gen_ai_response_model", "gen_ai_provider_name"),
 )
 _CLASS_AND_POOL = "rb_class", "rb_pool"
 _HISTOGRAMS = (
-    ("e2e", "gen_ai_server_request_duration_seconds", "Time from a request to its last byte."),
-    ("ttft", "gen_ai_server_time_to_first_token_seconds", "Of streamed answers."),
+    (
+        "e2e",
+        "gen_ai_server_request_duration_seconds",
+        "From a request to the last byte of its answer; of answers that reached their end.",
+    ),
+    (
+        "ttft",
+        "gen_ai_server_time_to_first_token_seconds",
+        "Of streamed answers that reached their end.",
+    ),
     (
         "tpot",
         "gen_ai_server_time_per_output_token_seconds",
-        "Mean time per further token of each streamed answer of two or more.",
+        "Mean per token after the first, of streamed answers that reached their end.",
     ),
 )
 _TOKENS = (
@@ -129,7 +139,7 @@ class Pages:
         """Returns what is wrong with a quality sample; None: it was counted."""
         try:
             sample = _decode_sample(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             return f"not a quality sample: {error}"
         if sample.request_id is not None:
             if not await self._score_request(sample.request_id, sample.score):
@@ -167,7 +177,7 @@ class _Sample(msgspec.Struct, omit_defaults=True):
     """What POST /rb/feedback takes."""
 
     score: float
-    request_id: str | None = None
+    request_id: Annotated[str, msgspec.Meta(max_length=_LONGEST_ID)] | None = None
     class_name: str | None = msgspec.field(name="class", default=None)
     pool: str | None = None
 
@@ -276,11 +286,11 @@ def _of_workers(reports: Sequence[Report]) -> Iterator[Metric]:
 def _histogram(reports: Sequence[Report], field: str, name: str, what: str) -> Metric:
     from prometheus_client.core import HistogramMetricFamily
 
-    whole = f"{what} Answers that came whole."
-    family = HistogramMetricFamily(name, whole, labels=[*_BY_ANSWER, "worker"])
+    family = HistogramMetricFamily(name, what, labels=[*_BY_ANSWER, "worker"])
     for r in reports:
         for key, row in r.total.rows.items():
-            _add_histogram(family, (*key, str(r.worker)), getattr(row, field), field, r.bounds)
+            labels = *key, PROVIDER, str(r.worker)
+            _add_histogram(family, labels, getattr(row, field), field, r.bounds)
     return family
 
 

@@ -61,7 +61,7 @@ class Peers:
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(2 * ANSWER_S):  # it may have to ask the others first
                 question = await reader.readline()
                 writer.write(await self._answering(question.rstrip(b"\n")))
                 await writer.drain()

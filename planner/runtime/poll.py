@@ -1,11 +1,13 @@
 """Asks the servers how they are, off the hot path: /metrics pages, and probes of ejected ones.
 
     a server that is up        its /metrics page every `every_s`; what it says goes into the ledger
-    without such a page        GET /health every HEALTH_S; without that one either nothing, and
-                               after AGAIN_S the page is tried again
+    without such a page        GET /health every HEALTH_S; without that one either nothing; and
+                               after AGAIN_S the page is tried again: some engines have none before
+                               their first request, or while they load
     `metrics: off`             nothing
     an ejected one             nothing until its time out is over, then one probe: GET /health, or
-                               /v1/models where that is unknown; an answer below 500 brings it back
+                               /v1/models where that is unknown; an answer below 500 brings it back,
+                               and it is asked for its page again
 
 Without a page the ledger alone tells what an instance has to do. A page that comes is no proof that
 requests are answered, so it clears no suspicion; one that does not come is a failure like that of a
@@ -56,7 +58,7 @@ class _Watch:
 
     asks: _Asks
     due_s: float
-    again_s: float = 0.0  # when a server without pages is asked for them again
+    again_s: float = 0.0  # when a server without a page is asked for one again
 
 
 class Poller:
@@ -101,7 +103,7 @@ class Poller:
         for due_s, url in sorted(due):
             if due_s > now_s or len(self._tasks) >= MOST_AT_ONCE:
                 break
-            task = loop.create_task(self._visit(url, self._watches[url]))
+            task = loop.create_task(self._visit(self._fleet.backends[url], self._watches[url]))
             self._tasks[url] = task
             task.add_done_callback(partial(self._visited, url))
 
@@ -113,15 +115,15 @@ class Poller:
         until_s = min(due, default=now_s + LONGEST_NAP_S) - now_s
         return min(max(until_s, SHORTEST_NAP_S), LONGEST_NAP_S)
 
-    async def _visit(self, url: str, watch: _Watch) -> None:
+    async def _visit(self, backend: Backend, watch: _Watch) -> None:
         loop = asyncio.get_running_loop()
-        backend, pause_s = self._fleet.backends[url], self._every_s
-        retry_at_s = backend.health.retry_at_s
+        pause_s, retry_at_s = self._every_s, backend.health.retry_at_s
         try:
             if retry_at_s is None:
                 pause_s = await self._ask(backend, watch, loop)
             elif backend.health.probe(loop.time()):
                 await self._probe(backend, loop)
+                watch.asks = _Asks.METRICS
             elif retry_at_s > loop.time():
                 pause_s = min(retry_at_s - loop.time(), self._every_s)
         finally:
@@ -132,7 +134,7 @@ class Poller:
         now_s = loop.time()
         if backend.metrics_url is None:
             return self._every_s
-        if watch.asks is _Asks.NOTHING and now_s >= watch.again_s:
+        if now_s >= watch.again_s:
             watch.asks = _Asks.METRICS
         if watch.asks is _Asks.METRICS:
             page = await self._get(backend, backend.metrics_url, loop)
@@ -141,13 +143,13 @@ class Poller:
                 return self._every_s
             if page[0] == 200 and self._fleet.observed(backend, page[1], at_s, loop.time()):
                 return self._every_s
-            watch.asks = _Asks.HEALTH
+            watch.asks, watch.again_s = _Asks.HEALTH, loop.time() + AGAIN_S
         if watch.asks is _Asks.HEALTH:
             page = await self._get(backend, f"{backend.url}/health", loop)
             if page is not None and page[0] >= 500:
                 backend.health.failed(loop.time(), "status")
             elif page is not None and page[0] != 200:
-                watch.asks, watch.again_s = _Asks.NOTHING, loop.time() + AGAIN_S
+                watch.asks = _Asks.NOTHING
             return HEALTH_S
         return self._every_s
 

@@ -1,13 +1,19 @@
 """The plan's prices of models at work, moved by what requests turn out to be.
 
 Notation
-    m      models with a price in the routes
+    m      models with a price in the routes, by their names in the scores
     mu_m   price of a replica-second of its pools, in quality; at first the plan's
-    b_m    cap: replica-seconds per second that the plan gives it
+    b_m    cap: replica-seconds per second that the plan gives it, and this worker has its part of
                sum over its pools of replicas x utilisation x work per second at utilisation 1
 
 A request is charged its predicted work when it is sent, which is corrected when it ends, and mu
-moves so that no model gets more than its cap for long (scheduling/priced.py).
+moves so that no model gets more than its cap for long (scheduling/feedback.py). With the mix of
+requests of the plan, its prices send each model what it planned; when the mix drifts, they move
+until the work is that of the plan again, within bounds, so that one odd hour locks no model out. An
+average over some windows that stays away from the plan's prices says that a new plan is due.
+
+The window must see some thousands of requests: the work of N requests scatters by a few times
+1 / sqrt(N) by itself, and within that no price can or should hold it.
 
 Charges are noted when they are made and taken in with the next answer that begins or ends: a few
 requests late, and off the way of those that wait for a decision.
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from planner.runtime.setup import Setup
     from planner.spec.sheet import ServingSheet
 
+N_IN_WINDOW = 2000  # requests over which a cap is to be met, at the rate of the plan
 _LEAST = 1e-3  # that a plan of no traffic expects: req/s, and replica-seconds per second
 
 
@@ -31,15 +38,17 @@ class PlanPrices:
     def __init__(self, setup: Setup, now_s: float) -> None:
         import numpy as np
 
-        from planner.scheduling.priced import PricedModels
+        from planner.scheduling.feedback import PriceKeeper
 
-        assert setup.sheet is not None  # setup.py lets no prices in without one
+        sheet, n_workers = setup.sheet, setup.options.n_workers
+        assert sheet is not None  # setup.py lets no prices in without one
         self._names = tuple(setup.routes.model_prices)
-        self._index = {name: m for m, name in enumerate(self._names)}
+        index = {name: m for m, name in enumerate(self._names)}
+        self._model_of = {pool: index.get(each.scored_as) for pool, each in sheet.pools.items()}
         prices = np.array([setup.routes.model_prices[name] for name in self._names])
-        caps = np.array([_cap(setup.sheet, name) for name in self._names])
-        rate_rps = sum(each.rate_rps for each in setup.sheet.classes.values())
-        self._models = PricedModels(prices, caps, rate_rps=max(rate_rps, _LEAST))
+        caps = np.array([_cap(sheet, name) for name in self._names]) / n_workers
+        rate_rps = sum(each.rate_rps for each in sheet.classes.values()) / n_workers
+        self._keeper = PriceKeeper(prices, caps, window=N_IN_WINDOW / max(rate_rps, _LEAST))
         self._now = dict(setup.routes.model_prices)
         self._at_s = now_s
         self._charges: list[tuple[int, float, float]] = []  # model, work, time
@@ -48,13 +57,9 @@ class PlanPrices:
         """Returns the price of a replica-second of each model, in quality."""
         return self._now
 
-    def moved(self) -> dict[str, float]:
-        """Returns by how much each price is above the plan's."""
-        return dict(zip(self._names, self._models.moved().tolist(), strict=True))
-
-    def sent(self, model: str, work_s: float, now_s: float) -> None:
-        """Charges a request to the model that it is sent to."""
-        m = self._index.get(model)
+    def sent(self, pool: str, work_s: float, now_s: float) -> None:
+        """Charges a request to the model of the pool that it is sent to."""
+        m = self._model_of.get(pool)
         if m is not None:
             self._charges.append((m, work_s, now_s))
 
@@ -63,16 +68,16 @@ class PlanPrices:
         if not self._charges:
             return
         for m, work_s, now_s in self._charges:
-            self._models.routed(m, work_s, max(now_s - self._at_s, 0.0))
+            self._keeper.routed(m, work_s, max(now_s - self._at_s, 0.0))
             self._at_s = max(now_s, self._at_s)
         self._charges.clear()
-        self._now = dict(zip(self._names, self._models.price.tolist(), strict=True))
+        self._now = dict(zip(self._names, self._keeper.price.tolist(), strict=True))
 
-    def ended(self, model: str, predicted_s: float, realised_s: float) -> None:
+    def ended(self, pool: str, predicted_s: float, realised_s: float) -> None:
         """Corrects the charge of a request that has ended."""
-        m = self._index.get(model)
+        m = self._model_of.get(pool)
         if m is not None:
-            self._models.finished(m, predicted_s, realised_s)
+            self._keeper.finished(m, predicted_s, realised_s)
 
 
 def _cap(sheet: ServingSheet, model: str) -> float:
@@ -80,8 +85,8 @@ def _cap(sheet: ServingSheet, model: str) -> float:
     given = sum(
         each.n_replicas * each.utilisation_ratio * each.max_load_ratio
         for each in sheet.pools.values()
-        if each.model_name == model and not each.is_hosted
+        if each.scored_as == model and not each.is_hosted
     )
-    if any(each.is_hosted for each in sheet.pools.values() if each.model_name == model):
+    if any(each.is_hosted for each in sheet.pools.values() if each.scored_as == model):
         return float("inf")  # paid by the request: nothing runs full
     return max(given, _LEAST)

@@ -53,8 +53,9 @@ class Bound(NamedTuple):
 
     def overflow_ms(self, now: Excess, mean: Excess) -> float:
         """Returns by how much it is exceeded, at most 0 where it is not."""
-        is_pressed = self._of(mean) > self.mean_ms
-        return self._of(now) - (self.kept_ms if is_pressed else self.room_ms)
+        ttft, tpot, room_ms, kept_ms, mean_ms = self  # as `_of`, twice for every request
+        is_pressed = ttft * mean[0] + tpot * mean[1] > mean_ms
+        return ttft * now[0] + tpot * now[1] - (kept_ms if is_pressed else room_ms)
 
     def late(self, now: Excess) -> Excess:
         """Returns what a request counts as that is turned away: as one that is far too late."""
@@ -79,7 +80,7 @@ class Promises:
 
     def __init__(self, setup: Setup, sheet: ServingSheet) -> None:
         """Reads who uses which pool from the routes, and what was promised from the sheet."""
-        self._sheet = sheet
+        self._sheet, self._n_workers = sheet, setup.options.n_workers
         self.curves = {name: curve_of(pool) for name, pool in sheet.pools.items()}
         self.users = _users(setup, sheet)
         self.levels: dict[str, tuple[Load, Load]] = {
@@ -91,7 +92,7 @@ class Promises:
     def bounds(self, pool: str, class_name: str | None, priority: int) -> Iterator[Bound]:
         """Yields what a request may add on a pool; at least one bound, that of patience."""
         sheet, users = self._sheet.pools[pool], self.users[pool]
-        above = sorted({u.sheet.priority for u in users.values() if u.sheet.priority > priority})
+        above = {u.sheet.priority for u in users.values() if u.sheet.priority > priority}
         yield _always(PATIENCE_MS * KEPT ** len(above))
         if sheet.max_rps is not None:
             yield _always(1e3 * BURST_S * KEPT ** len(above))
@@ -101,13 +102,24 @@ class Promises:
                 views = _views(user.sheet, pool, self.curves[pool], self.levels[pool])
                 yield from _promises(self._sheet, user.sheet, views, theta)
 
+    def __contains__(self, pool: str) -> bool:
+        """Returns whether the plan knows a pool."""
+        return pool in self.curves
+
+    def has_capacity_only(self, pool: str) -> bool:
+        """Returns whether no latency model tells what requests wait for on a pool."""
+        return self.curves[pool] is None or self._sheet.pools[pool].max_rps is not None
+
     def work_s(self, pool: str, ask: Ask, n_up: int) -> float | None:
-        """Returns how long n_up servers work on a request; None where a latency model knows."""
+        """Returns how long the part of n_up servers that is this worker's works on a request.
+
+        None: nobody knows.
+        """
         sheet = self._sheet.pools[pool]
         if sheet.max_rps is not None:
-            return 1.0 / sheet.max_rps
+            return self._n_workers / sheet.max_rps
         answer = self._answer(pool, ask.class_name)
-        if self.curves[pool] is not None or answer is None:
+        if answer is None:
             return None
         size = ask.size_at(pool)
         work_s = (
@@ -115,7 +127,7 @@ class Promises:
             + (size.input_tokens - answer.input_tokens) * answer.work_s_per_input_token
             + (size.output_tokens - answer.output_tokens) * answer.work_s_per_output_token
         )
-        return max(work_s, 0.0) / (n_up * sheet.max_load_ratio)
+        return max(work_s, 0.0) * self._n_workers / (n_up * sheet.max_load_ratio)
 
     def _answer(self, pool: str, class_name: str | None) -> AnswerSheet | None:
         """Returns what a class's answers are like there; of an unknown one the first's."""

@@ -186,7 +186,9 @@ class Proxy:
 
 
 _OPEN = frozenset(("/health", "/ready", "/metrics"))
-_KEY_WANTED = error_reply(401, "invalid_api_key", "send the key as 'Authorization: Bearer KEY'")
+_KEY_WANTED = error_reply(
+    401, "invalid_api_key", "send the key as 'Authorization: Bearer KEY'"
+)._replace(headers=((b"www-authenticate", b"Bearer"),))
 
 
 def _refused(refusal: Refusal) -> Reply:

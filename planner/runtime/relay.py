@@ -133,7 +133,10 @@ class Relay:
         line, ticket = self._line, self._ticket
         if line.dispatcher.holds(ticket):
             return await line.dispatcher.held_instance(ticket, line.clock)
-        return line.dispatcher.next_instance(ticket, line.clock())
+        instance = line.dispatcher.next_instance(ticket, line.clock())
+        if not ticket.decision_s:
+            ticket.decision_s = line.clock() - ticket.started_s
+        return instance
 
     async def _asked(self, instance: Instance, *, is_second: bool = False) -> Answer | None:
         """Returns the answer of an instance with its head; None where another is to be asked."""

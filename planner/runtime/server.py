@@ -6,8 +6,8 @@ uvicorn reads requests with llhttp and keeps connections; what it leaves open is
   slow line takes for them (408). A connection that says nothing is closed.
 - a client that leaves cancels the task of its request, whatever that is waiting for.
 - a client that does not read what it asked for is cut after `unread_s`.
-- upgrades, CONNECT, transfer encodings but `chunked` are refused; trailers are ignored, so that
-  they cannot pass for headers.
+- CONNECT, transfer encodings but `chunked` are refused; trailers are ignored, so that they cannot
+  pass for headers. An offer to upgrade is ignored, as HTTP allows: Java's client makes one.
 - a second request before the answer to the first is not taken: reading on shows who leaves.
 - an error in the middle of an answer cuts the connection, and never writes a second answer into it.
 - no Server and no Date header.
@@ -81,7 +81,7 @@ class _NotTaken(Exception):
 _NOT_HTTP = _Bad(400, "invalid_http", "this is not an HTTP/1.1 request")
 _BAD_ENCODING = _Bad(501, "transfer_encoding", "the only transfer encoding taken is chunked")
 _HEAD_TOO_LARGE = _Bad(431, "headers_too_large", "the headers of the request are too large")
-_NO_UPGRADE = _Bad(400, "no_upgrade", "no upgrade and no CONNECT here: send plain HTTP/1.1")
+_NO_CONNECT = _Bad(400, "no_connect", "no CONNECT here")
 _TOO_SLOW = _Bad(408, "too_slow", "the request did not arrive in time")
 _OUR_FAULT = _Bad(500, "internal_error", "the request failed by a fault of this server")
 
@@ -105,6 +105,7 @@ class ClientProtocol(HttpToolsProtocol):
         self._is_deaf = False  # nothing that comes is read any more
         self._is_in_head = False
         self._is_whole = True  # no request is on its way in
+        self._offers_upgrade = False
         self._n_raw_bytes = 0  # of a head that came in several pieces
         self._n_field_bytes = 0  # of a head, as parsed
         self._n_body_bytes = 0
@@ -132,6 +133,9 @@ class ClientProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._judge(error.__context__)
+            return
+        except httptools.HttpParserUpgrade as offer:
+            self.data_received(self._without_offer() + data[offer.args[0] :])
             return
         if self._is_in_head:
             self._n_raw_bytes += len(data)
@@ -194,7 +198,8 @@ class ClientProtocol(HttpToolsProtocol):
         name = name.lower()
         self._n_field_bytes += len(name) + len(value)
         if name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue"
+            is_asked = value.lower() == b"100-continue"
+            self.expect_100_continue = is_asked and self.parser.get_http_version() == "1.1"
         elif name == b"transfer-encoding" and (
             value.strip().lower() != b"chunked" or self.parser.get_http_version() != "1.1"
         ):
@@ -203,12 +208,15 @@ class ClientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Starts the request."""
-        self._is_in_head = False
         if self._n_field_bytes + len(self.url) > self._limits.head_bytes:
             raise _NotTaken(_HEAD_TOO_LARGE)
         if self.parser.should_upgrade():
-            raise _NotTaken(_NO_UPGRADE)
+            if self.parser.get_method() == b"CONNECT":
+                raise _NotTaken(_NO_CONNECT)
+            self._offers_upgrade = True
+            return
         super().on_headers_complete()
+        self._is_in_head = False
 
     def on_body(self, body: bytes) -> None:
         """Keeps a piece of the body; of a request that is answered already it is thrown away."""
@@ -219,15 +227,34 @@ class ClientProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Ends a request."""
+        if self._offers_upgrade:
+            return  # its body is still to come
         self._awaits_since_s = None
         self._is_whole = True
         super().on_message_complete()
+
+    def _without_offer(self) -> bytes:
+        """Returns the head of a request without its offer to upgrade, to be parsed again.
+
+        The parser takes what follows on such a head for another protocol, the body too.
+        """
+        self._offers_upgrade = False
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"".join(lines) + b"\r\n"
 
     # ---- The application ----
 
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the request whose body is on its way in has had its answer."""
+        is_in_body = not self._is_whole and not self._is_in_head
+        return is_in_body and self.cycle is not None and self.cycle.response_complete
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._task = self.loop.create_task(self._run(cycle, app))
@@ -285,6 +312,9 @@ class ClientProtocol(HttpToolsProtocol):
             return
         if self._is_answering and self.cycle.response_started:
             self.transport.abort()  # a second answer within the first would be worse than none
+            return
+        if self._is_answered:
+            self.transport.close()  # nor is one taken for the answer to a request that never came
             return
         body = error_body(*bad)
         self.transport.write(

@@ -38,6 +38,7 @@ class Options:
     first_token_timeout_s: float = 120.0
     answer_timeout_s: float = 600.0  # for the first byte of one that comes whole
     idle_timeout_s: float = 60.0  # between two chunks of an answer
+    n_workers: int = 1  # that share the traffic: of what the plan allows each has its part
     request_prefix: str = "rb-"  # of the ids of requests that bring none; differs by worker
     answered_by: Kind | None = None  # the grader whose signal "answered" the cascades use
 
@@ -59,6 +60,12 @@ class Setup:
         if self.sheet is not None and pool in self.sheet.pools:
             return self.sheet.pools[pool].model_name
         return self.models.get(pool, pool)
+
+    def scored_as(self, pool: str) -> str:
+        """Returns the name of a pool's model in the router and the prices of models."""
+        if self.sheet is not None and pool in self.sheet.pools:
+            return self.sheet.pools[pool].scored_as
+        return self.model_of(pool)
 
     def servers(self) -> dict[str, tuple[Server, ...]]:
         """Returns where each pool is served, by its own name or by that of its model."""
@@ -201,7 +208,7 @@ def _of_router(setup: Setup) -> Iterator[Fault]:
         what = f"knows the classes {', '.join(sorted(known))}, none of which the plan has"
         yield Fault(_ROUTER, "class_names", what, "train it again: rb router train DIR")
     if setup.options.route_by != "shares":
-        models = {setup.model_of(pool) for pool in setup.pools}
+        models = {setup.scored_as(pool) for pool in setup.pools}
         missing = sorted(models - set(router.model_names))
         if missing:
             what = f"was trained without {', '.join(missing)}, which the plan deploys"

@@ -9,6 +9,7 @@ back. It is held back no longer than it may still be that event, which is short.
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -24,13 +25,16 @@ _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class _Counts(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     prompt_tokens_details: _Details | None = None
 
 
@@ -52,17 +56,21 @@ def find_usage(data: bytes) -> Usage | None:
 
 
 def _object(data: bytes, begin: int) -> bytes:
-    """Returns the JSON object that begins there, by its braces: the counts hold no strings."""
-    end = data.find(b"}", begin) + 1
-    while end and data.count(b"{", begin, end) != data.count(b"}", begin, end):
+    """Returns the JSON object that begins there, by its braces: the counts hold no strings.
+
+    It is looked for no further than it may be long: braces without end would take squared time.
+    """
+    data = data[begin : begin + MOST_USAGE_BYTES]
+    end = data.find(b"}") + 1
+    while end and data.count(b"{", 0, end) != data.count(b"}", 0, end):
         end = data.find(b"}", end) + 1
-    return data[begin:end]
+    return data[:end]
 
 
 def _read_counts(text: bytes) -> Usage | None:
     try:
         counts = _COUNTS.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     n_input, n_output, details = (
         counts.prompt_tokens,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from planner.drift.flows import answers
 from planner.runtime.metrics import (
     Bounds,
     Counts,
@@ -32,7 +33,7 @@ from planner.runtime.metrics import (
 
 if TYPE_CHECKING:
     from planner.runtime.setup import Setup
-    from planner.spec.plan import CascadeEntry, PeriodRoutes, Routes, WeightedPool
+    from planner.spec.plan import PeriodRoutes, Routes
     from planner.spec.question import Limit
 
 ALL = ""  # the name of all traffic, where a class has its name
@@ -102,36 +103,22 @@ def period_at(routes: Routes, hour: float) -> PeriodRoutes | None:
 
 def planned_shares(routes: Routes | PeriodRoutes) -> dict[Pair, float]:
     """Returns the share of each class that each pool answers in the end, cascades included."""
-    shares: dict[Pair, float] = {}
-    for name, entries in routes.classes.items():
-        _add(shares, name, entries, 1.0)
-    for name, cascades in routes.cascades.items():
-        for cascade in cascades:
-            for stage, ratio in _stages(cascade):
-                _add(shares, name, stage, cascade.share * ratio)
-    return shares
-
-
-def _stages(cascade: CascadeEntry) -> Iterator[tuple[Sequence[WeightedPool], float]]:
-    yield cascade.first, 1.0 - cascade.escalated_ratio
-    yield cascade.second, cascade.escalated_ratio
-
-
-def _add(shares: dict[Pair, float], name: str, pools: Iterable[WeightedPool], share: float) -> None:
-    for each in pools:
-        pair = name, each.pool
-        shares[pair] = shares.get(pair, 0.0) + share * each.share
+    return {
+        (name, pool): share
+        for name in dict.fromkeys((*routes.classes, *routes.cascades))
+        for pool, share in answers(routes, name).items()
+    }
 
 
 # ---- What is told --------------------------------------------------------------------------------
 
 
 class PoolShare(msgspec.Struct):
-    """What of a class one pool answers."""
+    """What of a class came to one pool in the end, answered there or not."""
 
     pool: str
     planned_share: float | None
-    share: float | None  # of the recent answers; None: there are none
+    share: float | None  # of the recent requests; None: there are none
     share_since_start: float | None
 
 
@@ -184,6 +171,7 @@ class Status(msgspec.Struct):
     retries: dict[str, int]  # since the start, "pool: why"
     refused: dict[str, int]  # since the start, by why
     reloads: dict[str, int]
+    n_log_lines_lost: int
 
 
 encode_status = msgspec.json.Encoder().encode
@@ -193,8 +181,8 @@ decode_status = msgspec.json.Decoder(Status).decode
 def status_of(reports: Sequence[Report], planned: Planned) -> Status:
     """Returns how a plan is being served, of what each worker tells (at least one)."""
     bounds = bounds_of(planned.limits_ms)
-    # In the moment of a reload, a worker that counts by other bounds is left out.
-    alike = [r for r in reports if r.bounds == bounds]
+    # In the moment of a reload, a worker that still counts for the other plan is left out.
+    alike = [r for r in reports if (r.plan_hash, r.bounds) == (planned.plan_hash, bounds)]
     total = reduce(plus, (r.total for r in alike), Counts())
     recent = reduce(plus, (r.recent for r in alike), Counts())
     recent_s = max(r.recent_s for r in reports)
@@ -217,6 +205,7 @@ def status_of(reports: Sequence[Report], planned: Planned) -> Status:
         retries={f"{pool}: {why}": n for (pool, why), n in sorted(total.retries.items())},
         refused=_summed((why, n) for (_, why), n in sorted(total.refused.items())),
         reloads=total.reloads,
+        n_log_lines_lost=sum(r.n_log_lines_lost for r in reports),
     )
 
 

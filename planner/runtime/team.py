@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from math import inf
 
 from planner.runtime.ask import Ask, Size
 from planner.runtime.health import Health, State
@@ -32,27 +32,26 @@ from planner.runtime.instance import Backend, Instance
 from planner.runtime.ranks import Hold
 from planner.scheduling.balance import Policy, Workers, make_policy
 from planner.scheduling.delay import Delay, Load, StepCurve, predict_delay
-from planner.scheduling.least_delay import LeastDelay
+from planner.scheduling.least_delay import LeastDelay, cost_ms
+from planner.scheduling.ledger import Ledger
 
 REQUEST_PROBE_S = 5.0
 PANIC_TRIES = 2
 MOST_CREDIT = 2.0  # more than 1, or what is left over each time would be lost
-
-
-class LoadOf(Protocol):
-    """What the instance of an index has to do now."""
-
-    n_events: int
-    """Another number where anything has happened since, but for time passing."""
-
-    def __call__(self, index: int) -> Load:
-        """Returns the load of an instance."""
-        ...
-
+DECISION_S = 0.005  # what was predicted for a request when it came holds for so long
 
 _ENOUGH = 1.0 - 1e-9  # of a credit: sums of shares are not exact
 _IDLE = Load()
 _LOAD_FIELDS = tuple(each.name for each in fields(Load))
+
+
+class Events:
+    """How often anything has happened after which a load may be another one than before."""
+
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n = 0
 
 
 @dataclass(slots=True)
@@ -74,11 +73,11 @@ class Group:
         """Returns whether a request has been to this server."""
         return any(rank.index in tried for rank in self.ranks)
 
-    def load(self, load_of: LoadOf) -> Load:
+    def load(self, ledger: Ledger, now_s: float) -> Load:
         """Returns what the server has to do: its ranks' mean, those that are held included."""
         if self.policy is None:
-            return load_of(self.ranks[0].index)
-        loads = [load_of(rank.index) for rank in self.ranks]
+            return ledger.load(self.ranks[0].index, now_s)
+        loads = [ledger.load(rank.index, now_s) for rank in self.ranks]
         n = len(loads)
         mean = Load(*(sum(getattr(each, name) for each in loads) / n for name in _LOAD_FIELDS))
         if self.hold is not None and len(self.hold):
@@ -90,11 +89,11 @@ class Group:
             mean.n_waiting += n_held
         return mean
 
-    def rank(self, size: Size, load_of: LoadOf) -> Instance:
+    def rank(self, size: Size, ledger: Ledger, now_s: float) -> Instance:
         """Returns the rank that a request goes to."""
         if self.policy is None:
             return self.ranks[0]
-        workers = workers_of([load_of(rank.index) for rank in self.ranks])
+        workers = workers_of([ledger.load(rank.index, now_s) for rank in self.ranks])
         return self.ranks[self.policy.pick(round(size.input_tokens), workers)]
 
 
@@ -102,7 +101,14 @@ class Team:
     """All servers of one pool."""
 
     def __init__(
-        self, pool: str, groups: Sequence[Group], curve: StepCurve | None, policy: str, seed: int
+        self,
+        pool: str,
+        groups: Sequence[Group],
+        curve: StepCurve | None,
+        policy: str,
+        seed: int,
+        ledger: Ledger,
+        events: Events,
     ) -> None:
         """Builds the team.
 
@@ -112,21 +118,26 @@ class Team:
             curve: how fast each is, if the plan knows.
             policy: of least_delay.NAMES.
             seed: of the policies that draw.
+            ledger: tells the load of an instance.
+            events: counts what happens in the ledger.
         """
         self.pool = pool
         self.groups = tuple(groups)
         self.curve = curve
+        self._healths = tuple(group.health for group in groups)
+        self._has_credits = False  # some may be left of servers that are up by now
+        self._ledger, self._events = ledger, events
         self._least_delay = LeastDelay(curve) if policy == "least_delay" and curve else None
         name = "fewest_requests" if policy == "least_delay" else policy
         self._policy = make_policy(name, seed)
         self._predicted: list[Delay] = []
+        self._costs_ms: list[float] = []  # of what was predicted
         self._predicted_for: Ask | None = None
-        self._predicted_at = (0.0, 0)
+        self._predicted_s, self._predicted_after = 0.0, 0
 
     def choose(
         self,
         ask: Ask,
-        load_of: LoadOf,
         home: tuple[int, float] | None,
         now_s: float,
         tried: Collection[int] = (),
@@ -136,19 +147,19 @@ class Team:
 
         Args:
             ask: the request.
-            load_of: tells the load of an instance.
             home: the instance that has this session's tokens in its cache, and how many.
             now_s: the time.
             tried: indices of the instances to which the request has been.
             last_resort: whether to take one that is known not to answer, rather than nobody.
         """
-        group = self.server(ask, load_of, home, now_s, tried, last_resort)
-        return None if group is None else group.rank(ask.size_at(self.pool), load_of)
+        group = self.server(ask, home, now_s, tried, last_resort)
+        if group is None or group.policy is None:
+            return None if group is None else group.ranks[0]
+        return group.rank(ask.size_at(self.pool), self._ledger, now_s)
 
     def server(
         self,
         ask: Ask,
-        load_of: LoadOf,
         home: tuple[int, float] | None,
         now_s: float,
         tried: Collection[int] = (),
@@ -159,50 +170,46 @@ class Team:
         is_open = self._open(now_s, tried)
         n_open = is_open.count(True)
         if n_open == 0:
-            return self._least_bad(now_s, tried) if last_resort else None
-        g = is_open.index(True) if n_open == 1 else self._pick(ask, load_of, home, now_s, is_open)
-        self.groups[g].credit -= 1.0
-        return self.groups[g]
+            return self._least_bad(tried) if last_resort else None
+        g = is_open.index(True) if n_open == 1 else self._pick(ask, home, now_s, is_open)
+        group = self.groups[g]
+        group.credit -= 1.0
+        return group
 
-    def prospects(
-        self, load_of: LoadOf, now_s: float, tried: Collection[int] = ()
-    ) -> list[tuple[Instance, Load]]:
+    def prospects(self, now_s: float, tried: Collection[int] = ()) -> list[tuple[Instance, Load]]:
         """Returns the instances that may take a request now, with their loads."""
+        load = self._ledger.load
         return [
-            (rank, load_of(rank.index))
+            (rank, load(rank.index, now_s))
             for group, is_open in zip(self.groups, self._open(now_s, tried), strict=True)
             if is_open
             for rank in group.ranks
         ]
 
-    def delay(
-        self, ask: Ask, load_of: LoadOf, home: tuple[int, float] | None, now_s: float
-    ) -> Delay | None:
+    def delay(self, ask: Ask, home: tuple[int, float] | None, now_s: float) -> Delay | None:
         """Returns what is predicted where the request, and what it adds to others, is least.
 
         None: nobody takes requests now, or the plan does not know how fast the pool is.
         """
         if self.curve is None:
             return None
-        best: Delay | None = None
-        delays = self._delays(ask, load_of, home, now_s)
-        for delay, is_open in zip(delays, self._open(now_s, ()), strict=True):
-            if is_open and (best is None or _cost_ms(delay) < _cost_ms(best)):
-                best = delay
-        return best
+        costs_ms = self._costs(ask, home, now_s, self._open(now_s, ()))
+        least_ms = min(costs_ms, default=inf)
+        return None if least_ms == inf else self._predicted[costs_ms.index(least_ms)]
 
     def is_up(self, now_s: float) -> bool:
         """Returns whether any of the servers is not ejected."""
-        return any(
-            group.health.is_clear or group.health.share_ratio(now_s) > 0.0 for group in self.groups
-        )
+        return any(each.is_clear or each.share_ratio(now_s) > 0.0 for each in self._healths)
 
     def n_up(self, now_s: float) -> int:
         """Returns how many of the servers are not ejected."""
-        return sum(group.health.share_ratio(now_s) > 0.0 for group in self.groups)
+        return sum(each.share_ratio(now_s) > 0.0 for each in self._healths)
 
     def _earn(self, now_s: float) -> None:
         """Gives those that get a part of the requests their credit for one more choice."""
+        is_clear = [each.is_clear for each in self._healths]
+        if False not in is_clear and not self._has_credits:
+            return
         n = len(self.groups)
         for group in self.groups:
             if group.health.is_clear:
@@ -210,14 +217,16 @@ class Team:
                 continue
             share = group.health.share_ratio(now_s)
             group.credit = min(max(group.credit, 0.0) + share / n, MOST_CREDIT)
+        self._has_credits = False in is_clear
 
     def _open(self, now_s: float, tried: Collection[int]) -> list[bool]:
         """Returns which servers may take a request by their health."""
-        is_open = [
-            (group.health.is_clear or self._is_let_in(group, now_s))
-            and not (tried and group.is_tried(tried))
-            for group in self.groups
-        ]
+        is_open = [each.is_clear for each in self._healths]
+        if tried or False in is_open:
+            is_open = [
+                (is_clear or self._is_let_in(group, now_s)) and not group.is_tried(tried)
+                for group, is_clear in zip(self.groups, is_open, strict=True)
+            ]
         if True in is_open:
             return is_open
         return [
@@ -231,63 +240,64 @@ class Team:
             return health.may_probe(now_s) and now_s >= health.retry_at_s + REQUEST_PROBE_S
         return health.state(now_s) is State.UP or group.credit >= _ENOUGH
 
-    def _least_bad(self, now_s: float, tried: Collection[int]) -> Group | None:
+    def _least_bad(self, tried: Collection[int]) -> Group | None:
         left = [group for group in self.groups if not group.is_tried(tried)]
         if not left or len(self.groups) - len(left) >= PANIC_TRIES:
             return None
         return min(left, key=lambda group: group.health.failed_s)
 
     def _pick(
-        self,
-        ask: Ask,
-        load_of: LoadOf,
-        home: tuple[int, float] | None,
-        now_s: float,
-        is_open: list[bool],
+        self, ask: Ask, home: tuple[int, float] | None, now_s: float, is_open: list[bool]
     ) -> int:
         if self._least_delay is not None:
-            return self._least_delay.best(self._delays(ask, load_of, home, now_s), is_open)
+            return self._least_delay.least(self._costs(ask, home, now_s, is_open))
         loads = [
-            group.load(load_of) if may else _IDLE
+            group.load(self._ledger, now_s) if may else _IDLE
             for group, may in zip(self.groups, is_open, strict=True)
         ]
         size = ask.size_at(self.pool)
         return self._policy.pick(round(size.input_tokens), workers_of(loads, is_open))
 
-    def _delays(
-        self, ask: Ask, load_of: LoadOf, home: tuple[int, float] | None, now_s: float
-    ) -> list[Delay]:
-        """Returns what the request would see on each server; kept until anything happens.
+    def _costs(
+        self, ask: Ask, home: tuple[int, float] | None, now_s: float, is_open: list[bool]
+    ) -> list[float]:
+        """Returns what the request costs on each server, ms; inf where it may not go.
 
         For one decision they are asked for up to three times: whether to admit the request, which
-        pool is worth most to it, and who of that pool takes it.
+        pool is worth most to it, and who of that pool takes it. So they are kept, until anything
+        happens.
         """
-        moment = now_s, load_of.n_events
-        if self._predicted_for is not ask or self._predicted_at != moment:
-            curve, size = self.curve, ask.size_at(self.pool)
-            assert curve is not None  # else nobody asks
-            self._predicted_for, self._predicted_at = ask, moment
-            self._predicted = [
-                predict_delay(
-                    curve,
-                    group.load(load_of),
-                    self._fresh(g, size, home),
-                    size.input_tokens,
-                    size.output_tokens,
-                )
-                for g, group in enumerate(self.groups)
-            ]
-        return self._predicted
+        is_known = self._predicted_for is ask and self._predicted_after == self._events.n
+        if not is_known or now_s - self._predicted_s > DECISION_S:
+            self._predicted_for, self._predicted_after = ask, self._events.n
+            self._predicted_s = now_s
+            self._predicted = self._predict(ask, home, now_s)
+            self._costs_ms = [cost_ms(delay) for delay in self._predicted]
+        if False not in is_open:
+            return self._costs_ms
+        pairs = zip(self._costs_ms, is_open, strict=True)
+        return [each_ms if may else inf for each_ms, may in pairs]
 
-    def _fresh(self, g: int, size: Size, home: tuple[int, float] | None) -> float:
+    def _predict(self, ask: Ask, home: tuple[int, float] | None, now_s: float) -> list[Delay]:
+        curve, ledger = self.curve, self._ledger
+        assert curve is not None  # else nobody asks
+        input_tokens, fresh_tokens, output_tokens = size = ask.size_at(self.pool)
+        loads = [group.load(ledger, now_s) for group in self.groups]
+        if home is None:
+            return [
+                predict_delay(curve, load, fresh_tokens, input_tokens, output_tokens)
+                for load in loads
+            ]
+        return [
+            predict_delay(curve, load, self._fresh(g, size, home), input_tokens, output_tokens)
+            for g, load in enumerate(loads)
+        ]
+
+    def _fresh(self, g: int, size: Size, home: tuple[int, float]) -> float:
         """Returns the prompt tokens that a server has to prefill."""
-        if home is None or all(rank.index != home[0] for rank in self.groups[g].ranks):
+        if all(rank.index != home[0] for rank in self.groups[g].ranks):
             return size.fresh_tokens
         return max(min(size.fresh_tokens, size.input_tokens - home[1]), 1.0)
-
-
-def _cost_ms(delay: Delay) -> float:
-    return delay.e2e_ms + delay.others_ms
 
 
 def workers_of(loads: Sequence[Load], is_up: Sequence[bool] | None = None) -> Workers:

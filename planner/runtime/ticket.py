@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from planner.runtime.body import Call
     from planner.runtime.book import Book, Cascade
     from planner.runtime.instance import Instance
+    from planner.runtime.prices import PlanPrices
     from planner.runtime.worth import Estimates
+
+
+class Charge(NamedTuple):
+    """What a model was charged for a try."""
+
+    prices: PlanPrices  # of the plan that it was made under
+    pool: str  # that was decided for: in shadow mode not where the request is
+    work_s: float
 
 
 class Try(NamedTuple):
@@ -21,7 +30,7 @@ class Try(NamedTuple):
     instance: Instance
     model_name: str  # by the plan that it was sent by
     fleet_ticket: int
-    work_s: float  # that its model was charged for it
+    charge: Charge | None = None
 
 
 class First(NamedTuple):
@@ -72,12 +81,6 @@ class Ticket:
     def first_answer(self) -> bytes | None:
         """Returns the answer that was not trusted, for when nobody gives a better one."""
         return None if self.first is None else self.first.answer
-
-    @property
-    def deadline_s(self) -> float | None:
-        """Returns until when the answer should be there; None: whenever."""
-        deadline_ms = self.ask.deadline_ms
-        return None if deadline_ms is None else self.started_s + deadline_ms / 1e3
 
     def response_headers(self, instance: Instance) -> list[tuple[bytes, bytes]]:
         """Returns what an answer of an instance says of how it came to be."""

@@ -13,6 +13,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from planner.runtime.log import LONGEST
+from planner.runtime.metrics import PROVIDER
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
@@ -65,7 +68,7 @@ class Spans:
 
     def __init__(self, exporter: SpanExporter, plan_hash: str, wall_s: Callable[[], float]) -> None:
         from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace import SpanLimits, TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
         from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -75,6 +78,7 @@ class Spans:
         self._random = RandomIdGenerator()
         self._given = _GivenIds()
         self._provider = TracerProvider(
+            span_limits=SpanLimits(max_span_attribute_length=LONGEST),
             sampler=ALWAYS_ON,  # what a client does not want sampled never comes to it
             resource=Resource.create({"service.name": "rb"}),
             shutdown_on_exit=False,
@@ -103,7 +107,7 @@ class Spans:
         self._given.ids = place
         context = None if above is None else set_span_in_context(_remote(above))
         span = self._tracer.start_span(
-            f"{served.operation} {served.asked_model}",
+            f"{served.operation} {served.asked_model[:LONGEST]}",
             context=context,
             kind=SpanKind.CLIENT,
             attributes=_attributes(served, self.plan_hash),
@@ -151,7 +155,7 @@ def _attributes(served: Served, plan_hash: str) -> dict[str, str | int | float |
     """Returns what is known of a request, without what it said."""
     told: dict[str, str | int | float | bool | None] = {
         "gen_ai.operation.name": served.operation,
-        "gen_ai.provider.name": "rb",
+        "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": served.asked_model,
         "gen_ai.response.model": served.model_name,
         "gen_ai.usage.input_tokens": served.n_input if served.usage_known else None,

@@ -118,7 +118,6 @@ class Upstream:
         while free:
             connection = free.pop()
             if connection.is_open and now_s - connection.free_since_s < FREE_S:
-                connection.is_reused = True
                 return connection
             connection.close()
         return None

@@ -6,7 +6,8 @@ The parser is llhttp (httptools) without any leniency: an answer with two length
 - An answer whose length nothing tells ends with the connection; one that is cut short is an error,
   never an end (llhttp cannot tell, it is not asked what the end of the stream means).
 - Interim answers (1xx) are skipped; 101 is refused, nothing here upgrades.
-- Bytes that bring no body (headers, trailers, chunk extensions) are counted and bounded.
+- Bytes that bring no body (headers, trailers, chunk extensions) are counted and bounded, and do not
+  pass for an answer that goes on: only body is what its reader waits for.
 - A connection that speaks out of turn, or after its answer, is not used again: what came too much
   would be taken for the answer to the next request.
 - Reading stops while more than `HELD_BYTES` of an answer wait for their reader.
@@ -185,7 +186,6 @@ class Connection(asyncio.Protocol):
         on_free: Callable[[Connection, bool], None],
     ) -> None:
         self.address = address
-        self.is_reused = False
         self.free_since_s = 0.0
         self._loop = loop
         self._on_free = on_free
@@ -269,7 +269,6 @@ class Connection(asyncio.Protocol):
             self.abort()  # it speaks out of turn
             return
         self._is_heard = True
-        self._waits_since_s = self._loop.time()
         self._n_barren_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -335,6 +334,7 @@ class Connection(asyncio.Protocol):
         if answer is None or answer.is_ended:
             return
         self._n_barren_bytes = 0
+        self._waits_since_s = self._loop.time()
         self._waits_for_s = self._idle_s
         if answer.take(body) > HELD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
@@ -361,7 +361,7 @@ class Connection(asyncio.Protocol):
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0  # it answered before it read all
         )
-        self.free_since_s = self._waits_since_s
+        self.free_since_s = self._loop.time()
         if not is_reusable:
             self.close()
         self._on_free(self, is_reusable)

@@ -24,18 +24,28 @@ from planner.scheduling.delay import Delay
 from planner.scheduling.fused import NO_WANTS, Offer, Prices, Wants, decide
 
 if TYPE_CHECKING:
+    from planner.runtime.book import Path
     from planner.runtime.setup import Setup
     from planner.spec.sheet import PoolSheet, ServingSheet
 
 _HOUR_S = 3600.0
 _MILLION = 1e6
+_UNKNOWN = Delay(0.0, 0.0, 0.0, 0.0, 0.0)
+"""The time on a pool that is up, but of which nobody knows how fast it is."""
 
 
 class Delays(Protocol):
     """Who predicts how long a request would take."""
 
     def delay(self, pool: str, ask: Ask, now_s: float) -> Delay | None:
-        """Returns what is predicted on the best instance of a pool; None: nobody may take it."""
+        """Returns what is predicted on the best instance of a pool.
+
+        None: nobody takes it, or the plan does not know how fast the pool is.
+        """
+        ...
+
+    def is_up(self, pool: str, now_s: float) -> bool:
+        """Returns whether anybody of a pool takes requests."""
         ...
 
 
@@ -83,7 +93,7 @@ class Worths:
         sheet, size = self._pools[pool], ask.size_at(pool)
         quality = expected.quality
         if estimates is not None:
-            quality = estimates.quality.get(sheet.model_name, quality)
+            quality = estimates.quality.get(sheet.scored_as, quality)
         work_s = expected.work_at(size.input_tokens, size.output_tokens)
         usd = sheet.usd_per_h / _HOUR_S * work_s
         if sheet.usd_per_million_output_tokens is not None:
@@ -120,32 +130,40 @@ class Worths:
         names: list[str] = []
         for pool in pools:
             known = self._pools.get(pool)
-            price = 0.0 if prices is None or known is None else prices.get(known.model_name, 0.0)
+            price = 0.0 if prices is None or known is None else prices.get(known.scored_as, 0.0)
             offer = self.offer(len(offers), pool, ask, estimates, price)
             if offer is not None:
                 offers.append(offer)
                 names.append(pool)
 
         def delay_of(offer: Offer) -> Delay | None:
-            return delays.delay(names[offer.instance], ask, now_s)
+            pool = names[offer.instance]
+            delay = delays.delay(pool, ask, now_s)
+            return _UNKNOWN if delay is None and delays.is_up(pool, now_s) else delay
 
         found = decide(offers, delay_of, self._prices, wants_of(ask))
         return None if found is None else names[found[0]]
 
-    def fits(self, pool: str, ask: Ask, delays: Delays, now_s: float) -> bool:
-        """Returns whether a pool gives what a request asks for, as far as anyone knows."""
-        offer = self.offer(0, pool, ask, None)
-        if offer is None:
+    def fits(self, path: Path, ask: Ask, delays: Delays, now_s: float) -> bool:
+        """Returns whether a path gives what a request asks for, as far as anyone knows.
+
+        A cascade has the quality that was planned of it, and the money and time of both stages.
+        """
+        offers = [self.offer(0, pool, ask, None) for pool in path.stages]
+        known = [offer for offer in offers if offer is not None]
+        if len(known) < len(offers):
             return True
         floor, budget, deadline = ask.quality_at_least, ask.budget_usd, ask.deadline_ms
-        if floor is not None and offer.quality < floor:
+        quality = known[0].quality if path.cascade is None else path.cascade.quality
+        if floor is not None and quality < floor:
             return False
-        if budget is not None and offer.usd > budget:
+        if budget is not None and sum(offer.usd for offer in known) > budget:
             return False
         if deadline is None:
             return True
-        time = delays.delay(pool, ask, now_s)
-        return time is None or time.e2e_ms * offer.high_ratio <= deadline
+        times = [delays.delay(pool, ask, now_s) or _UNKNOWN for pool in path.stages]
+        late_ms = sum(t.e2e_ms * o.high_ratio for t, o in zip(times, known, strict=True))
+        return late_ms <= deadline
 
 
 def wants_of(ask: Ask) -> Wants:

@@ -9,12 +9,15 @@ Notation
     d, P      how many decode; tokens yet to prefill of those that do not       1, tokens
     g, D, B   step of the d, per prompt token, most tokens per step             ms, ms, tokens
 
+    S, C      places; tokens of KV cache                                        1, tokens
+
 Program, when a time t has passed
     while P > 0       a step lasts g + D c and prefills c = min(P, B - d) tokens
     then              a step lasts g
     the d             go on by the number of steps, in parts too (tally.py)
 
-Nothing is prefilled while there is no place or no memory for it.
+P is of the S - d prompts sent first: the others have no place. While the cache is full, nothing is
+prefilled.
 
 Others. An instance that serves somebody else, too, tells of more requests than were sent to it from
 here. The difference at the moment of its telling is added, and counts half as much every
@@ -26,9 +29,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
+from math import ceil
 
 from planner.scheduling.delay import Load, StepCurve
-from planner.scheduling.habits import Habits, Pace
+from planner.scheduling.habits import FASTEST_RATIO, Habits, Pace
 from planner.scheduling.tally import GONE, QUEUED, Sent, Tally
 
 HALF_LIFE_S = 5.0
@@ -92,18 +97,13 @@ class Account:
             self._habits.forget_slowness()
         self._habits.pace = pace
         self.curve = curve
+        self._chunk_tokens = 0.0
 
     def known_curve(self) -> StepCurve:
         """Returns how fast the instance is; raises ValueError where that is not known."""
         if self.curve is None:
             raise ValueError("nothing is known of how fast the instance is: it has no curve")
         return self.curve
-
-    def soonest_ms(self, output_tokens: float) -> float:
-        """Returns a time below any that could be predicted of an answer of such a length."""
-        curve = self.known_curve()
-        later = output_tokens - 1.0 if output_tokens > 1.0 else 0.0
-        return curve.request_ms + later * curve.least_step_ms * self._habits.slowness_ratio
 
     # Events
 
@@ -112,11 +112,13 @@ class Account:
     ) -> Sent:
         """Returns a request that is sent there now."""
         self.advance(now_s)
-        self._note_habits(now_s)
+        self._note_habits()
         fresh_tokens = max(fresh_tokens, 1.0)  # one is prefilled of a prompt all in the cache
-        one = Sent(input_tokens, output_tokens, now_s, fresh_tokens)
-        prompt_token_ms = self.curve.prompt_token_ms if self.curve is not None else 0.0
-        self._habits.came(input_tokens, output_tokens, prompt_token_ms * fresh_tokens)
+        one = Sent(input_tokens, output_tokens, self._at_s, fresh_tokens)
+        prefill_ms = 0.0
+        if self.curve is not None:
+            prefill_ms = self.curve.prompt_token_ms * fresh_tokens * self._habits.slowness_ratio
+        self._habits.came(input_tokens, output_tokens, prefill_ms)
         self._there[one] = self._queue[one] = None
         self._prefill_tokens += fresh_tokens
         self._queued_output += output_tokens
@@ -137,23 +139,31 @@ class Account:
     def ended(self, one: Sent, now_s: float, output_tokens: float | None) -> None:
         """Notes the end of a request that is there; its length, where it was answered in full."""
         self.advance(now_s)
-        self._note_habits(now_s)
-        is_timed = one.has_token and self.curve is not None
-        if is_timed and output_tokens is not None and output_tokens > 1.0:
-            self._habits.answered(self._nominal - one.token_nominal, output_tokens - 1.0)
+        self._note_habits()
+        if one.has_token and self.curve is not None and output_tokens is not None:
+            self._learn(self._nominal - one.token_nominal, output_tokens - 1.0)
         self._leave(one)
         self._chunk_tokens = 0.0
         one.state = GONE
         del self._there[one]
-        self._others.ended(one.at_s, now_s)
+        self._others.ended(one.at_s, self._at_s)
+
+    def _learn(self, nominal_steps: float, tokens: float) -> None:
+        """Takes in how long so many tokens took after the first one.
+
+        What comes whole, as an answer that is not streamed, tells nothing of the steps it took.
+        """
+        if tokens > 0.0 and nominal_steps >= FASTEST_RATIO * tokens:
+            self._habits.answered(nominal_steps, tokens)
 
     def reconcile(self, seen: Seen, now_s: float) -> None:
-        """Takes what the instance says of itself, of a moment that is no later than now."""
+        """Takes what the instance says of itself; of a moment to come it is taken to be of now."""
         self.advance(now_s)
-        others = self._others
-        if others.at_s < seen.at_s and now_s - seen.at_s <= KEPT_S:
-            self._note_habits(now_s)
-            others.told(seen, self._there, self._tally.kv_tokens, self._habits)
+        others, now_s = self._others, self._at_s
+        at_s = min(seen.at_s, now_s)
+        if others.at_s < at_s and now_s - at_s <= KEPT_S:
+            self._note_habits()
+            others.told(seen, at_s, self._there, self._tally.kv_tokens, self._habits)
             self._weight = others.weight(now_s)
 
     # What it has to do
@@ -201,7 +211,7 @@ class Account:
         if self._weight:
             self._weight = self._others.weight(now_s)
         if now_s - self._habits.at_s > HABITS_S:
-            self._note_habits(now_s)
+            self._note_habits()
         curve = self.curve
         if curve is None or not self._there:
             return
@@ -212,17 +222,20 @@ class Account:
             slowness = self._habits.slowness_ratio
             self._tick(left_ms / self._step_ms(curve, slowness), slowness)
 
-    def _note_habits(self, now_s: float) -> None:
+    def _note_habits(self) -> None:
         """Tells the habits how many were there till now: before that changes, or now and then."""
-        self._habits.passed(now_s, len(self._there) + self._weight * self._others.n)
+        self._habits.passed(self._at_s, len(self._there) + self._weight * self._others.n)
 
     def _fill(self, passed_ms: float, curve: StepCurve) -> float:
         """Does the steps that prefill, in so long; returns what is left of it, below 0: nothing."""
         n, kv_tokens = self._decoding()
-        room = curve.max_num_batched_tokens - n
-        if n >= curve.max_num_seqs or room < 1.0 or kv_tokens >= curve.kv_capacity_tokens:
+        room, places = curve.max_num_batched_tokens - n, ceil(curve.max_num_seqs - n)
+        if places < 1 or room < 1.0 or kv_tokens >= curve.kv_capacity_tokens:
             return passed_ms
-        tokens = max(self._prefill_tokens, 1.0)
+        tokens = self._prefill_tokens
+        if places < len(self._queue):
+            tokens = sum(one.unfilled_tokens for one in islice(self._queue, places))
+        tokens = max(tokens, 1.0)
         # A step goes on as it was composed, however often somebody looks, until there is news.
         chunk = self._chunk_tokens = self._chunk_tokens or min(tokens, room)
         slowness = self._habits.slowness_ratio
@@ -232,7 +245,7 @@ class Account:
         if left_ms < 0.0:
             n_steps = passed_ms / step_ms
         self._tick(n_steps, slowness)
-        self._prefill(chunk * n_steps if left_ms < 0.0 else FOREVER)
+        self._prefill(chunk * n_steps if left_ms < 0.0 else FOREVER, places)
         return left_ms
 
     def _decoding(self) -> tuple[float, float]:
@@ -253,10 +266,10 @@ class Account:
         self._nominal += n_steps * slowness_ratio
         self._tally.tick(n_steps)
 
-    def _prefill(self, tokens: float) -> None:
+    def _prefill(self, tokens: float, places: int) -> None:
         """Prefills so many tokens, oldest prompts first; whose prompt is through, decodes."""
         queue = self._queue
-        while queue:
+        for _ in range(min(places, len(queue))):
             one = next(iter(queue))
             if one.unfilled_tokens > tokens:
                 one.unfilled_tokens -= tokens
@@ -302,9 +315,16 @@ class _Others:
         while gone[0][1] < ended_s - KEPT_S:
             gone.popleft()
 
-    def told(self, seen: Seen, there: Iterable[Sent], own_kv_tokens: float, habits: Habits) -> None:
-        """Takes what the instance tells; what was there from here then is not of others."""
-        self.at_s = at_s = seen.at_s
+    def told(
+        self,
+        seen: Seen,
+        at_s: float,
+        there: Iterable[Sent],
+        own_kv_tokens: float,
+        habits: Habits,
+    ) -> None:
+        """Takes what the instance tells of a moment; what was sent from here is not of others."""
+        self.at_s = at_s
         own = sum(one.at_s <= at_s for one in there)
         own += sum(sent_s <= at_s < ended_s for sent_s, ended_s in self._gone)
         self.n = max(seen.n_running + seen.n_waiting - own, 0)

@@ -11,14 +11,14 @@ so many sessions are remembered, of which the ones used longest ago go first.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 
 MOST_SESSIONS = 20_000
 SHARE = 0.9
 
 
 class Affinity:
-    """Where sessions went last."""
+    """Where sessions went last. An instance is named by a number that is never given again."""
 
     def __init__(self, most_sessions: int = MOST_SESSIONS, share: float = SHARE) -> None:
         """Starts with none; `share` (0..1): how much of a session's last turn is still cached."""
@@ -36,18 +36,3 @@ class Affinity:
     def home(self, session: Hashable) -> tuple[int, float] | None:
         """Returns the instance of a session and the tokens it has there; None: not known."""
         return self._homes.get(session)
-
-    def fresh_tokens(self, session: Hashable, instance: int, input_tokens: float) -> float:
-        """Returns how many tokens of a session's next prompt must be prefilled on an instance."""
-        home = self._homes.get(session)
-        if home is None or home[0] != instance:
-            return input_tokens
-        return max(input_tokens - home[1], min(input_tokens, 1.0))
-
-    def renewed(self, kept: Mapping[int, int]) -> None:
-        """Takes other instances: `kept` has the new index of each old one that stays."""
-        self._homes = {
-            session: (kept[instance], tokens)
-            for session, (instance, tokens) in self._homes.items()
-            if instance in kept
-        }

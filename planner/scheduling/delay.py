@@ -20,16 +20,18 @@ Notation
     h         how many of those there are left when it is admitted              1
     n, k, k'  how many decode, itself included; what they read, and without it  1, tokens
 
-Program (times last slowness_ratio times as long, but for t0)
-    j     = max(0, R + W + 1 - S, (K + P + p - C) / max(K/R - r, K/(4 R)))
+Program (r and R are 1 at least; all times but t0 last slowness_ratio times as long)
+    j     = max(0, R + W + 1 - S, (K + P + p - C) / max(K/R - r, K/(4 R), 1))
     a     = j r / R
-    b     = ceil((f + P where j = 0) / (B - R));        a prompt alone makes steps g(0, 0)
+    b     = ceil((f + P where j = 0) / (B - R)), at least 1
     wait  = a g(R, K) + D P                             where j > 0, else 0
-    TTFT  = t0 + (1/2 + a + b) g(R, K) + D (P + f)      1/2: the step in progress, if any
+    TTFT  = t0 + (1/2 + a + b) g(R, K) + D (P + f)      1/2: the step in progress
+            t0 + b g(0, 0) + D f                        where nobody is there
     q     = (1 - exp(-(o - 1)/r)) r / (o - 1);          h = R + W, or R - 1 where j > 0
     n     = 1 + min(S - 1, h q + U (1 - q))
-    k'    = min(C, (n - 1) ((K + P)/(R + W) + q (o - 1)/2));    k = k' + p + (o - 1)/2
-    TPOT  = g(n, k) / (1 - u)
+    k'    = min(C, (n - 1) (x + q (o - 1)/2));          x = (K + P)/(R + W), or p where nobody is
+    k     = k' + p + (o - 1)/2
+    TPOT  = g(n, k) / (1 - min(u, MOST_PREFILL_RATIO))
     E2E   = TTFT + (o - 1) TPOT
     added = h D f + (n - 1)(o - 1) [g(n, k) - g(n - 1, k')]
 
@@ -52,7 +54,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import ceil, exp
+from math import ceil, exp, inf
 from typing import NamedTuple
 
 UNBOUNDED = 1 << 50
@@ -69,10 +71,11 @@ MOST_PREFILL_RATIO = 0.9  # of the time: more cannot last
 
 @dataclass(frozen=True, slots=True)
 class StepCurve:
-    """How long the steps of one instance take: knots by n, linear between, constant beyond.
+    """How long the steps of one instance take, by knots.
 
-    Make one per pool and share it. Raises ValueError where there is no knot, the knots do not
-    ascend from 0 or more, a time is negative, or there is room for nothing.
+    Between knots and below the first one it is linear, beyond the last one constant. Make one per
+    pool and share it. Raises ValueError where there is no knot, the knots do not ascend from 0 or
+    more, a time is negative or not finite, or there is room for nothing.
     """
 
     n: tuple[int, ...]  # sequences that decode in a step, ascending
@@ -84,7 +87,6 @@ class StepCurve:
     kv_capacity_tokens: int
     max_num_batched_tokens: int
     is_fixed: bool = False  # as `fixed` makes it
-    least_step_ms: float = field(init=False, repr=False, compare=False)  # of any step that decodes
     _base_ms: tuple[float, ...] = field(init=False, repr=False, compare=False)  # at 0, 1, 2, ..
     _token_ms: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
@@ -96,13 +98,13 @@ class StepCurve:
             )
         if self.n[0] < 0 or any(b <= a for a, b in zip(self.n, self.n[1:], strict=False)):
             raise ValueError(f"n ascends from 0 or more, got {list(self.n)}")
-        if min(*self.decode_ms, *self.context_token_ms, self.prompt_token_ms) < 0.0:
-            raise ValueError("a step takes no negative time")
+        once = (self.prompt_token_ms, self.request_ms)
+        if not all(0.0 <= ms < inf for ms in (*self.decode_ms, *self.context_token_ms, *once)):
+            raise ValueError("times are finite and not negative")
         if min(self.max_num_seqs, self.kv_capacity_tokens, self.max_num_batched_tokens) < 1:
             raise ValueError("max_num_seqs, cache and tokens per step are at least 1")
         object.__setattr__(self, "_base_ms", _dense(self.n, self.decode_ms))
         object.__setattr__(self, "_token_ms", _dense(self.n, self.context_token_ms))
-        object.__setattr__(self, "least_step_ms", min(self._base_ms[1:] or self._base_ms))
 
     @staticmethod
     def fixed(ttft_ms: float, tpot_ms: float) -> StepCurve:
@@ -232,11 +234,11 @@ def predict_delay(
             wait_ms = ahead_ms
             left, together = running - 1.0, fresh_tokens
         budget = curve.max_num_batched_tokens - running
-        n_steps = ceil(together / budget) if budget > 1.0 else together
+        n_steps = (ceil(together / budget) if budget > 1.0 else together) or 1
         ttft_ms = ahead_ms + prefill_ms + (0.5 + n_steps) * step_ms
     else:
         rest, read = 1.0, input_tokens
-        n_steps = ceil(fresh_tokens / curve.max_num_batched_tokens)
+        n_steps = ceil(fresh_tokens / curve.max_num_batched_tokens) or 1
         ttft_ms = n_steps * curve.step_ms(0.0, 0.0) + prefill_ms
     shared = rest * (1.0 - exp(-later / rest))  # q (o - 1)
     stays = shared / later if later else 1.0

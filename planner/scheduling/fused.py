@@ -6,7 +6,7 @@ instance more or less, or a slow one, changes nothing between the others.
 
 Notation
     i                  an offer: one instance for this request
-    q, a               predicted quality; affinity: what else it is worth to go there      1
+    q                  predicted quality                                                   1
     w, mu              work of the request there; price of a unit of it                    ., 1/.
     c, T, X            its cost; its predicted time; what it costs others of theirs  usd, s, s
     p_c, p_T, p_X      prices of these                                               1/usd, 1/s, 1/s
@@ -14,7 +14,7 @@ Notation
     B, Q, E            what the request wants: budget, quality at least, deadline
 
 Program
-    worth_i = q + a - mu w - p_c c - p_T T - p_X X
+    worth_i = q - mu w - p_c c - p_T T - p_X X
     choice  = argmin over i, one after the other, of
         1  max(0, c - B)         money above the budget
         2  max(0, Q - q)         quality below what is wanted
@@ -22,18 +22,17 @@ Program
         4  [h_c c > B]           the budget holds at the upper end of its error band, too
         5  [h_T T > E]           the deadline holds at the upper end of its error band, too
         6  -worth
-        7  w                     ties by least work, then the first
+        7  w, then T             ties by least work, then the soonest, then the first
 
 So a want that somebody can meet is a filter, and what nobody can meet is given up step by step:
 first that the deadline holds in its whole error band, then the same of the budget, then the
 deadline (the soonest answer is taken), then the quality (the best one), at last the budget (the
 cheapest one).
 
-In a plan with prices (priced.py) mu is the price of the model's load, which stands for the time
+In a plan with prices (feedback.py) mu is the price of the model's load, which stands for the time
 that one request costs all later ones where load is scarce; p_X is of those that are there already
-and of the queue. p_T is the plan's price of its latency limits. Prompt tokens that an instance has
-in its prefix cache make a request cheaper and sooner there: that is most of what affinity is worth,
-and affinity.py says how many they are; `affinity` is for what else there may be.
+and of the queue. p_T is the plan's price of its latency limits. The affinity of a session to an
+instance is the time that its tokens in the prefix cache there save; affinity.py says how many.
 
 A batch is assigned longest answer first, as Graham's rule (batch.py) has it, and the ledger is told
 of each choice before the next: else all of a batch would go where it was emptiest before.
@@ -62,10 +61,8 @@ class Offer:
     fresh_tokens: float  # of these, not in a prefix cache there
     output_tokens: float  # predicted
     high_ratio: float = 1.0  # upper end of the error band of its time: real / predicted, >= 1
-    affinity: float = 0.0  # what else it is worth to go there, in quality
     price: float = 0.0  # of a unit of `work` there, in quality
     usd_high_ratio: float = 1.0  # upper end of the error band of its cost: real / predicted, >= 1
-    soonest_ms: float = 0.0  # below any time that could be predicted there; 0 is always right
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,12 @@ def choose(
     missed = [_missed(o, delay.e2e_ms, wants) for o, delay in zip(offers, delays, strict=True)]
     least = min(missed)
     candidates = [i for i, each in enumerate(missed) if each == least]
-    return min(candidates, key=lambda i: (-_worth(offers[i], delays[i], prices), offers[i].work))
+
+    def rank(i: int) -> tuple[float, float, float]:
+        worth = _worth_at_once(offers[i], prices) - _time_price(delays[i], prices)
+        return -worth, offers[i].work, delays[i].e2e_ms
+
+    return min(candidates, key=rank)
 
 
 def decide(
@@ -114,8 +116,8 @@ def decide(
     """Returns the index of the offer that is taken and its delay; None where none can be taken.
 
     The same as `choose` over those that can be taken, but delays are asked for only where they can
-    change the choice: offers come in order of what they would be worth in the soonest time that is
-    possible there, and when that is below the best worth found, it is so for all that follow.
+    change the choice: offers come in order of what they would be worth in no time at all, and when
+    that is below the best worth found, it is so for all that follow.
 
     Args:
         offers: what there is, (n,).
@@ -123,8 +125,7 @@ def decide(
         prices: of money and time, not negative.
         wants: what the request asks for.
     """
-    per_ms = prices.quality_per_s * 1e-3
-    most = [_worth_in(o, prices) - per_ms * o.soonest_ms for o in offers]
+    most = [_worth_at_once(o, prices) for o in offers]
     delays: dict[int, Delay] = {}
     best, best_worth = -1, 0.0
     for i in sorted(range(len(offers)), key=most.__getitem__, reverse=True):
@@ -135,42 +136,33 @@ def decide(
         if delay is None:
             continue
         delays[i] = delay
-        if wants is not NO_WANTS and not _is_sure(o, delay.e2e_ms, wants):
+        if wants is not NO_WANTS and any(_missed(o, delay.e2e_ms, wants)):
             continue
-        worth = _worth(o, delay, prices)
+        worth = most[i] - _time_price(delay, prices)
         if best >= 0 and worth == best_worth:
-            is_better = (o.work, i) < (offers[best].work, best)
+            held = offers[best].work, delays[best].e2e_ms, best
+            is_better = (o.work, delay.e2e_ms, i) < held
         else:
             is_better = best < 0 or worth > best_worth
         if is_better:
             best, best_worth = i, worth
     if not delays:
         return None
-    if best < 0:  # nobody is sure to meet every want; all delays are known by now
+    if best < 0:  # nobody meets every want for sure; all delays are known by now
         known = sorted(delays)
         best = known[choose([offers[i] for i in known], [delays[i] for i in known], prices, wants)]
     return best, delays[best]
 
 
-def _worth_in(o: Offer, prices: Prices) -> float:
+def _worth_at_once(o: Offer, prices: Prices) -> float:
     """Returns what an offer is worth but for its time."""
-    return o.quality + o.affinity - o.price * o.work - prices.quality_per_usd * o.usd
+    return o.quality - o.price * o.work - prices.quality_per_usd * o.usd
 
 
-def _worth(o: Offer, delay: Delay, prices: Prices) -> float:
-    """Returns what an offer is worth after all prices."""
-    spent = prices.quality_per_s * delay.e2e_ms + prices.quality_per_added_s * delay.others_ms
-    return _worth_in(o, prices) - 1e-3 * spent
-
-
-def _is_sure(o: Offer, e2e_ms: float, wants: Wants) -> bool:
-    """Returns whether an offer meets all that is wanted, in the whole error bands."""
-    budget, at_least, deadline_ms = wants.budget_usd, wants.quality_at_least, wants.deadline_ms
-    return (
-        (budget is None or o.usd * o.usd_high_ratio <= budget)
-        and (at_least is None or o.quality >= at_least)
-        and (deadline_ms is None or e2e_ms * o.high_ratio <= deadline_ms)
-    )
+def _time_price(delay: Delay, prices: Prices) -> float:
+    """Returns what an offer's time costs, in quality."""
+    own, others = prices.quality_per_s, prices.quality_per_added_s
+    return 1e-3 * (own * delay.e2e_ms + others * delay.others_ms)
 
 
 def _missed(o: Offer, e2e_ms: float, wants: Wants) -> tuple[float, float, float, bool, bool]:

@@ -8,14 +8,18 @@ Notation
 Program, when a time t has passed with x
     mean  <- mean + (1 - exp(-t / tau)) (x - mean);  W <- W + (1 - exp(-t / tau)) (1 - W)
     usual  = mean / max(W, LEAST_WEIGHT)
-    a prompt of so many ms of prefill adds ms / tau to its mean at once
+    a prompt that takes so many ms to prefill adds ms / tau to its mean at once
 
 Slowness. When an answer ends, the steps that the curve had for its time stand against the tokens
-that came. All instances of one curve have a common pace, the ratio of these sums over the last
-POOL_TOKENS or so, from POOL_PRIOR_TOKENS at 1 on; an instance starts from it with the weight of
-PRIOR_TOKENS, and has its own last RECENT_TOKENS count beside that, which fade in FORGET_S when it
-gets no requests. So a curve that is wrong for all tells none of them apart, and one that was slow
-once is tried again.
+that came, each as sums A and T in which older answers weigh less:
+
+    pace   = (A of all instances of the curve) / T      over some POOL_TOKENS, from 1 at
+                                                        POOL_PRIOR_TOKENS on
+    ratio  = (PRIOR_TOKENS pace + A) / (PRIOR_TOKENS + T), from FASTEST_RATIO to SLOWEST_RATIO
+                                                        over its own last RECENT_TOKENS and FORGET_S
+
+So a curve that is wrong for all tells none of them apart, and as its own A and T fade with time,
+one that was slow once is tried again.
 """
 
 from __future__ import annotations

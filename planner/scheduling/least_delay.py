@@ -16,6 +16,7 @@ requests only, does not have it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from planner.scheduling.balance import POLICIES
 from planner.scheduling.delay import Delay, Load, StepCurve, predict_delay
@@ -23,6 +24,11 @@ from planner.scheduling.delay import Delay, Load, StepCurve, predict_delay
 NAME = "least_delay"
 NAMES = (NAME, *POLICIES)
 """All policies between the replicas of one pool."""
+
+
+def cost_ms(delay: Delay) -> float:
+    """Returns what is to be least: T + X, ms."""
+    return delay.e2e_ms + delay.others_ms
 
 
 class LeastDelay:
@@ -71,15 +77,25 @@ class LeastDelay:
         Raises:
             ValueError: no replica is up.
         """
-        n, best, least_ms = len(delays), -1, float("inf")
-        for k in range(self._start, self._start + n):
-            g = k % n
-            delay = delays[g]
-            if is_up[g] and delay is not None:
-                cost_ms = delay.e2e_ms + delay.others_ms
-                if best < 0 or cost_ms < least_ms:
-                    best, least_ms = g, cost_ms
-        if best < 0:
+        costs_ms = [
+            cost_ms(delay) if up and delay is not None else inf
+            for delay, up in zip(delays, is_up, strict=True)
+        ]
+        return self.least(costs_ms)
+
+    def least(self, costs_ms: Sequence[float]) -> int:
+        """Returns the replica that takes a request, given what it costs on each.
+
+        Args:
+            costs_ms: `cost_ms` of its delay there, (G,); inf where it may not go.
+
+        Raises:
+            ValueError: it may go nowhere.
+        """
+        least_ms = min(costs_ms, default=inf)
+        if least_ms == inf:
             raise ValueError("no replica is up")
-        self._start = (best + 1) % n
+        first = self._start if least_ms in costs_ms[self._start :] else 0
+        best = costs_ms.index(least_ms, first)
+        self._start = (best + 1) % len(costs_ms)
         return best

@@ -17,12 +17,15 @@ from planner.scheduling.tally import Sent
 __all__ = ["LENGTH_CV", "Ledger", "Seen"]
 
 LENGTH_CV = 0.75
-"""How uncertain predicted lengths are taken to be, standard deviation over mean: means of classes
-are about 1 off, a router that has read the prompt about 0.5."""
+"""How uncertain the length of an answer is, standard deviation over mean: between 1, where only the
+mean of its class is known, and the 0.5 of a router that has read the prompt."""
 
 
 class Ledger:
-    """The accounts of all instances. Moments are in seconds of any clock that never goes back."""
+    """The accounts of all instances.
+
+    Moments are in seconds of any clock; one before the last of an instance is taken to be that.
+    """
 
     def __init__(self, curves: Sequence[StepCurve | None], *, length_cv: float = LENGTH_CV) -> None:
         """Starts with nothing sent.
@@ -113,14 +116,6 @@ class Ledger:
         account = self._accounts[instance]
         curve = account.known_curve()
         return predict_delay(curve, account.load(now_s), fresh_tokens, input_tokens, output_tokens)
-
-    def soonest_ms(self, instance: int, output_tokens: float) -> float:
-        """Returns a time below any that could be predicted of an answer of such a length, ms.
-
-        Raises:
-            ValueError: nothing is known of how fast the instance is.
-        """
-        return self._accounts[instance].soonest_ms(output_tokens)
 
     def n_in_flight(self, instance: int) -> int:
         """Returns how many requests sent from here have not ended."""

@@ -15,11 +15,11 @@ Step times are those of the simulated engines: what a plan knows from its profil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.scheduling.delay import Delay, Load
-from planner.scheduling.fused import NO_WANTS, Offer, Prices, Wants, decide, longest_first
+from planner.scheduling.fused import Offer, Prices, decide, longest_first
 from planner.scheduling.ledger import LENGTH_CV, Ledger, Seen
 from planner.scheduling.routebalance import Bid, RouteBalance, Weights
 from planner.simulate.cluster import Cluster
@@ -75,7 +75,6 @@ class Fused(_Hearing):
         prices: Prices,
         *,
         length_cv: float = LENGTH_CV,
-        wants: Mapping[int, Wants] | None = None,
     ) -> None:
         """Starts with nothing sent.
 
@@ -85,18 +84,16 @@ class Fused(_Hearing):
             believed: what is believed of them.
             prices: of money and time.
             length_cv: how uncertain the lengths are that are believed; 0: they are known.
-            wants: what single requests want for themselves.
         """
         super().__init__(cluster, demand, believed)
-        self._prices, self._wants = prices, wants or {}
+        self._prices = prices
         self._ledger = Ledger([self._curves[p] for p in self._pool_of], length_cv=length_cv)
         self._ticket: dict[int, int] = {}
 
     def choose(self, i: int, instances: Sequence[int], now_s: float) -> int:
         """Returns the instance of the best offer."""
         offers = [self._offer(i, k) for k in instances]
-        wants = self._wants.get(i, NO_WANTS)
-        taken = decide(offers, lambda offer: self.delay(offer, now_s), self._prices, wants)
+        taken = decide(offers, lambda offer: self.delay(offer, now_s), self._prices)
         assert taken is not None  # every offer has a delay
         return instances[taken[0]]
 

@@ -70,7 +70,7 @@ class Chooser(Protocol):
 
 
 @dataclass(frozen=True)
-class Habits:
+class Rhythm:
     """When a proxy decides and when it looks at engines; by default at once, and never."""
 
     window_s: float = 0.0  # W
@@ -86,14 +86,14 @@ class Habits:
             raise ValueError(f"a batch has at least one request, got n_most = {self.n_most}")
 
 
-AT_ONCE = Habits()
+AT_ONCE = Rhythm()
 
 
 class Choosing(Serving):
     """A cluster while it runs, its requests sent where a chooser says; its routes are not used."""
 
     def __init__(
-        self, cluster: Cluster, demand: Demand, chooser: Chooser, habits: Habits, seed: int
+        self, cluster: Cluster, demand: Demand, chooser: Chooser, rhythm: Rhythm, seed: int
     ) -> None:
         n = demand.arrived_ps.size
         asked = Asked(
@@ -104,10 +104,10 @@ class Choosing(Serving):
         )
         super().__init__(cluster, demand, RoutingTable(cluster.routes), asked, seed)
         self._chooser = chooser
-        self._window_ps, self._decision_ps = _ps(habits.window_s), _ps(habits.decision_s)
-        self._n_most, self._age_ps = habits.n_most, _ps(habits.look_age_s)
-        self._looks_when_deciding = habits.look_every_s == 0.0
-        self._every_ps = _ps(habits.look_every_s or 0.0)
+        self._window_ps, self._decision_ps = _ps(rhythm.window_s), _ps(rhythm.decision_s)
+        self._n_most, self._age_ps = rhythm.n_most, _ps(rhythm.look_age_s)
+        self._looks_when_deciding = rhythm.look_every_s == 0.0
+        self._every_ps = _ps(rhythm.look_every_s or 0.0)
         self._look_ps = self._every_ps or NEVER  # when the next look is due
         self._reports: deque[tuple[int, list[Seen]]] = deque()  # when heard, one per instance
         self._waiting: deque[tuple[int, int]] = deque()  # since when, who

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from planner.scheduling.least_delay import NAMES
 from planner.scheduling.table import RoutingTable
 from planner.simulate.cascading import Cascading
-from planner.simulate.choosing import AT_ONCE, Chooser, Choosing, Habits
+from planner.simulate.choosing import AT_ONCE, Chooser, Choosing, Rhythm
 from planner.simulate.demand import Demand
 from planner.simulate.failures import Failure, changes
 from planner.simulate.hosted import HostedSettings
@@ -141,7 +141,7 @@ def run(
     seed: int = 0,
     *,
     chooser: Chooser | None = None,
-    habits: Habits = AT_ONCE,
+    rhythm: Rhythm = AT_ONCE,
 ) -> Run:
     """Returns the records of every request of a demand, and what the replicas did.
 
@@ -150,7 +150,7 @@ def run(
     Args:
         chooser: chooses the instance of every request in place of the routes and of the policy
             between replicas; a new one for each run, as it remembers what it has heard.
-        habits: when it decides, and what it is told of the engines.
+        rhythm: when it decides, and what it is told of the engines.
 
     Raises:
         InputError: a failure names a pool or replica that the cluster does not have.
@@ -173,7 +173,7 @@ def run(
     table = RoutingTable(cluster.routes)
     state: Serving
     if chooser is not None:
-        state = Choosing(cluster, demand, chooser, habits, seed)
+        state = Choosing(cluster, demand, chooser, rhythm, seed)
     elif demand.cascades:
         state = Cascading(cluster, demand, table, seed)
     else:

@@ -1,7 +1,8 @@
 """From a simulated engine to the step times that online decisions know of it.
 
-What is scheduled by here is the same law that the engine runs by: the tables of settings.py at 0,
-the powers of two and the most sequences, linear between, as a plan passes them on to the runtime.
+What is scheduled by here is the same law that the engine runs by, the tables of settings.py. A plan
+hands the runtime fewer knots of them, between which no step is wrong by more than KNOT_ERROR
+(planner/sheet.py).
 """
 
 from __future__ import annotations
@@ -24,20 +25,14 @@ def curve_of(engine: EngineSettings | HostedSettings, request_ps: int) -> StepCu
     request_ms = request_ps / PS_PER_MS
     if isinstance(engine, HostedSettings):
         return StepCurve.fixed((engine.ttft_ms or 0.0) + request_ms, engine.tpot_ms or 0.0)
-    n_ranks, steps, knots = engine.n_ranks, engine.steps, _knots(engine)
+    n_ranks, steps, n = engine.n_ranks, engine.steps, range(engine.max_num_seqs + 1)
     return StepCurve(
-        n=tuple(n * n_ranks for n in knots),
-        decode_ms=tuple(steps.decode_ps[n] / PS_PER_MS for n in knots),
-        context_token_ms=tuple(steps.context_ps[n] / PS_PER_MS / n_ranks for n in knots),
+        n=tuple(k * n_ranks for k in n),
+        decode_ms=tuple(steps.decode_ps[k] / PS_PER_MS for k in n),
+        context_token_ms=tuple(steps.context_ps[k] / PS_PER_MS / n_ranks for k in n),
         prompt_token_ms=steps.prompt_token_ps / PS_PER_MS / n_ranks,
         request_ms=request_ms,
         max_num_seqs=engine.max_num_seqs * n_ranks,
         kv_capacity_tokens=engine.kv_blocks * engine.block_tokens * n_ranks,
         max_num_batched_tokens=engine.max_num_batched_tokens * n_ranks,
     )
-
-
-def _knots(engine: EngineSettings) -> tuple[int, ...]:
-    """Returns numbers of sequences of one rank: 0, the powers of two, and the most there may be."""
-    most = engine.max_num_seqs
-    return (0, *(1 << k for k in range(most.bit_length()) if 1 << k < most), most)

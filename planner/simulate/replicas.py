@@ -17,7 +17,7 @@ import numpy as np
 from planner.scheduling.balance import Policy, Workers
 from planner.scheduling.delay import StepCurve
 from planner.scheduling.least_delay import LeastDelay
-from planner.scheduling.ledger import MEAN_LENGTH_CV, Ledger
+from planner.scheduling.ledger import Ledger
 from planner.simulate.barrier import Group
 from planner.simulate.demand import Demand
 from planner.simulate.heard import Heard
@@ -110,7 +110,7 @@ class LedgerRun(PoolRun):
         super().__init__(stations)
         self._tokens = tokens
         self._least = LeastDelay(curve)
-        self._ledger = Ledger([curve] * len(stations), length_cv=MEAN_LENGTH_CV)
+        self._ledger = Ledger([curve] * len(stations))
         self._heard = Heard(times)
         self._request_ps, self._expected_tokens = request_ps, expected_tokens
         self._ticket: dict[int, int] = {}
@@ -137,15 +137,18 @@ class LedgerRun(PoolRun):
     def submit(self, i: int, r: int, at_ps: int) -> bool:
         """Sends request i to the replica chosen for it; returns whether it can ever be served."""
         is_taken = super().submit(i, r, at_ps)
+        ticket = self._ledger.sent(
+            r,
+            self._tokens.prompt[i],
+            self._expected_tokens(i),
+            at_ps / PS_PER_S,
+            self._tokens.fresh[i],
+        )
         if is_taken:
-            self._ticket[i] = self._ledger.sent(
-                r,
-                self._tokens.prompt[i],
-                self._expected_tokens(i),
-                at_ps / PS_PER_S,
-                self._tokens.fresh[i],
-            )
+            self._ticket[i] = ticket
             self._heard.sent(i, self._request_ps)
+        else:
+            self._ledger.ended(ticket, at_ps / PS_PER_S)
         return is_taken
 
     def take_down(self, r: int, at_ps: int) -> list[int]:

@@ -60,6 +60,7 @@ class PoolSheet(Spec):
     """
 
     model_name: Name
+    scores_model_name: Name | None = None  # in scores, routers and prices; None: its own name
     n_replicas: PositiveCount
     n_ranks: PositiveCount = 1  # data-parallel ranks of a replica
     usd_per_h: NonNegative  # of one replica; 0 where requests are paid
@@ -88,6 +89,11 @@ class PoolSheet(Spec):
         if self.steps is not None and self.steps.n[-1] != self.max_num_seqs:
             raise ValueError(f"steps end at max_num_seqs {self.max_num_seqs}, got {self.steps.n}")
         return self
+
+    @property
+    def scored_as(self) -> str:
+        """Returns the name of its model in scores, routers and the prices of models."""
+        return self.scores_model_name or self.model_name
 
     @property
     def is_hosted(self) -> bool:

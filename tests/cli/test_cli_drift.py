@@ -194,6 +194,13 @@ def test_the_page_of_another_plan_is_exit_2(rb: Run, write: Callable[..., Path])
     assert "rb serve has another plan (cccccccccccc)" in ran.err
 
 
+def test_an_address_without_http_is_told_what_it_lacks(rb: Run, demo: Path) -> None:
+    ran = rb("drift", "plans/demo", "--metrics", "localhost:8000/metrics")
+    assert (ran.code, ran.out) == (2, "")
+    assert "localhost:8000/metrics: file not found" in ran.err
+    assert "an address that begins with http://" in ran.err
+
+
 def test_nobody_at_an_address_is_exit_2(rb: Run, demo: Path) -> None:
     ran = rb("drift", "plans/demo", "--metrics", "http://127.0.0.1:1/metrics")
     assert ran.code == 2

@@ -1,18 +1,25 @@
 """`rb serve` as a shell runs it: faults, answers, reloads, the end."""
 
 import json
+import os
+import pty
 import re
 import signal
 import socket
+import subprocess
+import sys
+import time
 from http.client import HTTPException
 from importlib import util
 from pathlib import Path
 
 import pytest
-from serving import POOLS, ROUTES, ask, engine, job, plan_folder, serving, until
+from hand_plan import ROOT
+from serving import PATIENCE_S, POOLS, ROUTES, ask, engine, job, plan_folder, serving, until
 
 from planner.cli import serve_options
 from planner.cli.serve_files import Reloader
+from planner.cli.serve_watch import EVERY_S
 from planner.errors import InputError
 from planner.quality.graders import KINDS
 from planner.runtime.ranks import RANK_POLICIES
@@ -50,7 +57,7 @@ def test_every_fault_of_every_file_is_told_at_once(unserved, tmp_path):
 @pytest.mark.parametrize(
     ("endpoints", "wrong"),
     [
-        (None, "plan/endpoints.yaml: file not found"),
+        (None, "plan/endpoints.yaml: file not found\n  fix: write a line 'POOL: http://HOST:PORT'"),
         (f"{POOLS[0]}: {NOWHERE}\n{POOLS[1]}: {NOWHERE}\n", f"endpoints.yaml:{POOLS[2]}: has no"),
         (
             "".join(f"{pool}: {NOWHERE}\n" for pool in (*POOLS, "nobody")),
@@ -70,6 +77,22 @@ def test_endpoints_must_fit_the_plan(unserved, tmp_path, endpoints, wrong):
         (folder / "endpoints.yaml").write_text(endpoints)
     ran = unserved("serve", str(folder), "--port", "0")
     assert ran.code == 2 and wrong in ran.err
+
+
+@pytest.mark.parametrize("key", ["abc\n", " abc", "a\x7fbc", "abc\u00e9", "abc\udcff"])
+def test_keys_that_no_header_can_carry_are_told_at_the_start(unserved, tmp_path, monkeypatch, key):
+    """E.g. of a file that ends in a line end; the key itself is never shown."""
+    monkeypatch.setenv("SOME_KEY", key)
+    folder = plan_folder(tmp_path / "plan", NOWHERE)
+    ran = unserved("serve", str(folder), "--port", "0", "--api-key-env", "SOME_KEY")
+    assert ran.code == 2
+    assert "--api-key-env: names a variable whose key no header can carry, got SOME_KEY" in ran.err
+    (folder / "endpoints.yaml").write_text(
+        "".join(f"{pool}: {{url: '{NOWHERE}', api_key_env: SOME_KEY}}\n" for pool in POOLS)
+    )
+    told = unserved("serve", str(folder), "--port", "0")
+    assert told.code == 2 and told.err.count(".api_key_env: names a variable whose key") == 3
+    assert "abc" not in ran.err + told.err
 
 
 def test_a_sheet_of_another_plan_is_refused(unserved, tmp_path):
@@ -150,6 +173,14 @@ def test_files_are_taken_once_they_stand_still(tmp_path):
     assert [reloader.poll(), reloader.poll()] == [False, True]
     (folder / "serving.json").unlink()
     assert [reloader.poll(), reloader.poll()] == [False, False]  # all is as it was taken
+    routes, other = folder / "routes.json", folder / "other.json"
+    other.write_bytes(ROUTES.read_bytes())
+    os.utime(other, ns=(0, routes.stat().st_mtime_ns))
+    other.replace(routes)  # another file of the same size and time
+    assert [reloader.poll(), reloader.poll()] == [False, True]
+    reloader.take()
+    os.utime(routes, ns=(0, 0))  # written anew in place
+    assert [reloader.poll(), reloader.poll()] == [False, True]
 
 
 # ---- Served --------------------------------------------------------------------------------------
@@ -170,7 +201,7 @@ def test_a_plan_is_served_and_read_anew(tmp_path):
         old_hash = json.loads(routes.read_text())["plan_hash"]
         assert rb.lines == [
             f"serving at http://127.0.0.1:{rb.port}/v1",
-            f"plan {old_hash[:12]}: 3 pools on 3 servers",
+            f"plan {old_hash[:12]}: 3 pools on 3 servers, without serving.json",
         ]
         assert "note: there is no serving.json" in rb.err
         status, headers = rb.ask("rb/crux")
@@ -260,6 +291,33 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
         with pytest.raises((HTTPException, OSError)):
             answer.read()  # cut, and seen to be cut
         line.close()
+
+
+@pytest.mark.slow
+def test_a_picture_tells_where_it_is_served_and_outlives_its_terminal(tmp_path):
+    ours, theirs = pty.openpty()
+    with engine() as upstream:
+        folder = plan_folder(tmp_path / "plan", upstream.url)
+        command = [sys.executable, "-m", "planner", "serve", str(folder), "--port", "0", "--watch"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        streams = {"stdout": theirs, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environment, **streams) as process:
+            os.close(theirs)
+            try:
+                shown = b""
+                end_s = time.monotonic() + PATIENCE_S
+                while b"serving at" not in shown or b"Shares" not in shown:
+                    assert time.monotonic() < end_s, shown
+                    shown += os.read(ours, 65536)
+                (port,) = re.findall(rb"serving at http://127\.0\.0\.1:(\d+)/v1", shown)
+                os.close(ours)
+                time.sleep(2 * EVERY_S)  # pictures that nobody sees
+                assert is_open(int(port)) and process.poll() is None
+                process.terminate()
+                assert process.wait(PATIENCE_S) == 0
+                assert process.stderr.read() == b""
+            finally:
+                process.kill()
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +82,38 @@ def test_workers_that_cannot_start_end_it(tmp_path, monkeypatch, capsys):
     parent, begun = parent_of(tmp_path, monkeypatch, lambda place: 2 + place.number)
     assert parent.run() in (2, 3)
     assert begun == []
-    assert "started again" not in capsys.readouterr().err
+    assert capsys.readouterr().err == ""  # whoever could not start has told why
+
+
+def test_a_port_that_somebody_takes_meanwhile_is_told(tmp_path, monkeypatch, capfd):
+    parent, begun = parent_of(tmp_path, monkeypatch, lambda _: 0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(parent, "_job", replace(parent._job, port=port))
+        assert (parent.run(), begun) == (2, [])
+    assert f"127.0.0.1:{port}: cannot be listened on: " in capfd.readouterr().err
+
+
+def test_a_worker_that_is_killed_as_it_starts_is_told(tmp_path, monkeypatch, capsys):
+    def work(place: Place) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    parent, begun = parent_of(tmp_path, monkeypatch, work)
+    assert (parent.run(), begun) == (70, [])
+    assert "ended with signal 9 before all workers took requests" in capsys.readouterr().err
+
+
+def test_ctrl_c_and_sighup_do_not_end_a_worker_that_starts(tmp_path, monkeypatch):
+    """A terminal sends them to all; the parent says what they mean."""
+
+    def work(place: Place) -> int:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        return 3
+
+    parent, _ = parent_of(tmp_path, monkeypatch, work)
+    assert parent.run() == 3
 
 
 def test_workers_that_die_again_and_again_are_started_later_and_later(tmp_path, monkeypatch):

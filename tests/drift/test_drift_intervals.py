@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from planner.drift.intervals import (
-    dispersion_at,
+    dispersion_of,
     of_lengths,
     of_mean_ms,
     of_percentile_ms,
@@ -123,6 +123,9 @@ def test_what_varies_together_is_known_less_well() -> None:
 
 
 def test_the_fuller_a_pool_the_more_its_latencies_vary_together() -> None:
-    assert dispersion_at(0.0) == dispersion_at(-1.0) == 1.0
-    assert dispersion_at(0.9) == pytest.approx(10.0)
-    assert dispersion_at(7.0) == dispersion_at(0.95) == pytest.approx(20.0)
+    """How true the rules are: test_drift_intervals_against_simulation.py."""
+    assert dispersion_of("e2e", -1.0, 9.0) == dispersion_of("e2e", 0.0, 0.0) == 1.5
+    assert dispersion_of("e2e", 0.9, 9.0) == pytest.approx(15.0)
+    assert dispersion_of("ttft", 0.9, 9.0) == pytest.approx(200.0)
+    assert dispersion_of("ttft", 7.0, 9.0) == pytest.approx(800.0)
+    assert [dispersion_of("tpot", 0.9, n) for n in (0.1, 50.0)] == [1.0, 150.0]

@@ -83,7 +83,7 @@ def test_utilisation_is_known_as_well_as_its_rates() -> None:
     work_s = 0.75 * 0.2  # of a request, whose lengths vary as well
     assert (rate.high - rate.low) * work_s < small.high - small.low
     assert small.high - small.low == pytest.approx((rate.high - rate.low) * work_s, rel=0.05)
-    nothing = one(report([], scrape_s=1_001.0), "utilisation", "small")
+    nothing = one(report([], scrape_s=1_000.2), "utilisation", "small")
     assert (nothing.seen.value, nothing.verdict) == (0.0, "open")
 
 

@@ -138,6 +138,11 @@ def test_lengths_that_drifted_are_stated_with_their_spread() -> None:
     }
 
 
+def test_answers_without_a_token_make_a_question_that_can_be_planned() -> None:
+    found = values(update(traffic(longer=0.0)))
+    assert found["classes.0.output_tokens"] == {"mean": 1.0, "cv": 0.0}
+
+
 def test_the_longest_answer_that_was_allowed_stays_the_longest() -> None:
     lengths = {"mean": 200.0, "cv": 1.0, "max": 1000.0}
     classes = [
@@ -145,5 +150,12 @@ def test_the_longest_answer_that_was_allowed_stays_the_longest() -> None:
         {"name": "code", "rate_rps": 1.0, "output_tokens": {**lengths, "max": 310.0}},
     ]
     found = values(update(traffic(longer=1.5), question(classes=classes)))
+    assert found == {
+        "classes.0.output_tokens.mean": 300.0,  # all else that it states may stay
+        "classes.0.output_tokens.cv": 0.5,
+        "classes.1.output_tokens": {"mean": 450.0, "cv": 0.5},
+    }
+    constant = {"mean": 200.0, "max": 1000.0, "distribution": "constant"}
+    classes[0] = {"name": "chat", "rate_rps": 4.0, "output_tokens": constant}
+    found = values(update(traffic(longer=1.5), question(classes=classes)))
     assert found["classes.0.output_tokens"] == {"mean": 300.0, "cv": 0.5, "max": 1000.0}
-    assert found["classes.1.output_tokens"] == {"mean": 450.0, "cv": 0.5}

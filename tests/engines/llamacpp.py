@@ -1,6 +1,6 @@
 """llama.cpp's own HTTP server in a process of its own: `llamacpp.serving(model)`.
 
-python tests/engines/llamacpp.py MODEL.gguf PORT [SLOTS] [CPU]
+python tests/engines/llamacpp.py MODEL.gguf PORT SLOTS ALIAS [CPU]
 """
 
 from __future__ import annotations
@@ -21,23 +21,46 @@ CONTEXT_TOKENS = 2048  # per slot
 START_S = 20.0
 
 
+class Replica:
+    """A server of one model on a loopback port of its own, which it keeps when started again."""
+
+    def __init__(self, gguf: Path, slots: int = 4, alias: str = "tiny", cpu: int | None = None):
+        self.alias = alias
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        where = [] if cpu is None else [str(cpu)]
+        self._command = [sys.executable, __file__, str(gguf), str(self.port), str(slots), alias]
+        self._command += where
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it; `wait` says when it answers."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def wait(self) -> None:
+        assert self._process is not None
+        _await(self.url, self._process)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @contextmanager
-def serving(gguf: Path, slots: int = 4, cpu: int | None = None) -> Iterator[str]:
-    """Yields the base URL of a server of the model named `tiny`, on a free loopback port."""
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    where = [] if cpu is None else [str(cpu)]
-    process = subprocess.Popen(
-        [sys.executable, __file__, str(gguf), str(port), str(slots), *where],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def serving(
+    gguf: Path, slots: int = 4, cpu: int | None = None, alias: str = "tiny"
+) -> Iterator[str]:
+    """Yields the base URL of a running server of the model."""
+    replica = Replica(gguf, slots, alias, cpu)
+    replica.start()
     try:
-        _await(url, process)
-        yield url
+        replica.wait()
+        yield replica.url
     finally:
-        process.kill()
-        process.wait()
+        replica.kill()
 
 
 def _free_port() -> int:
@@ -59,12 +82,12 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the server did not answer within {START_S:g} s")
 
 
-def _serve(gguf: str, port: int, slots: int) -> None:
+def _serve(gguf: str, port: int, slots: int, alias: str) -> None:
     import xllamacpp
 
     p = xllamacpp.CommonParams()
     p.model.path = gguf
-    p.model_alias = {"tiny"}
+    p.model_alias = {alias}
     p.hostnames = ["127.0.0.1"]
     p.port = port
     p.n_parallel = slots
@@ -86,7 +109,7 @@ def _serve(gguf: str, port: int, slots: int) -> None:
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if len(arguments) > 3:
-        os.sched_setaffinity(0, {int(arguments[3])})
-    _serve(arguments[0], int(arguments[1]), int(arguments[2]) if len(arguments) > 2 else 4)
+    file, port, slots, alias, *cpu = sys.argv[1:]
+    if cpu:
+        os.sched_setaffinity(0, {int(cpu[0])})
+    _serve(file, int(port), int(slots), alias)

@@ -63,6 +63,27 @@ def test_lines_and_one_line_are_both_understood() -> None:
         assert comment in new
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "classes:\n- name: chat\n  output_tokens:\n  rate_rps: 1\n",
+        "classes:\n- name: chat\n  output_tokens: # as they come\n",
+        "classes: [{name: chat, output_tokens: , rate_rps: 1}]\n",
+        "classes:\n- title: |\n    of two\n    lines\n  name: chat\n",
+        "classes:\n- {name: chat # the first\n  , rate_rps: 1}\n",
+        '{"classes":[{"name":"chat","rate_rps":1}]}',
+        "classes:\r\n- name: chat\r\n  rate_rps: 1",
+        "classes:\n- limits:\n  - {a: 1} # last\n  name: chat\n...\n",
+    ],
+)
+def test_left_empty_or_written_in_another_way(text: str) -> None:
+    wanted = yaml.safe_load(text)
+    wanted["classes"][0]["output_tokens"] = {"mean": 3.0, "cv": 0.5}
+    new = edited_yaml(text, [Edit(("classes", 0, "output_tokens"), {"mean": 3.0, "cv": 0.5})])
+    assert yaml.safe_load(new) == wanted
+    assert [c for c in text.split() if c.startswith("#") and c not in new] == []
+
+
 @settings(max_examples=30)
 @given(
     st.floats(1e-6, 1e6),

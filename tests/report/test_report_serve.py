@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from planner.report.serve import status_view
@@ -82,6 +83,7 @@ STATUS = Status(
     retries={f"{SMALL}: connect": 12},
     refused={"capacity": 4},
     reloads={"ok": 2, "refused": 1},
+    n_log_lines_lost=0,
 )
 
 
@@ -136,7 +138,8 @@ def test_instances_and_troubles():
     assert f"{BIG}/0" in text and "slow start" in text
     assert f"failed tries: {SMALL}: connect 12" in text
     assert "refused: capacity 4" in text and "reloads: ok 2, refused 1" in text
-    assert "small 0.03713" in text
+    assert "small 0.03713" in text and "lost" not in text
+    assert "  - log: lines lost 1,234" in drawn(replace(STATUS, n_log_lines_lost=1234))
 
 
 @pytest.mark.parametrize("width", [80, 60, 132])
@@ -145,8 +148,6 @@ def test_it_fits(width):
 
 
 def test_an_end_is_told():
-    from msgspec.structs import replace
-
     assert "ending: nothing new is taken" in drawn(replace(STATUS, is_draining=True))
     bare = replace(STATUS, title="", classes=[], limits=[], instances=[], planned_rps=None)
     rows = drawn(replace(bare, retries={}, refused={}, reloads={}, prices={}))

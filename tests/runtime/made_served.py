@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from planner.runtime.metrics import InstanceState, Meter, Report
 from planner.runtime.served import Served
 from planner.runtime.status import Planned
@@ -37,7 +35,7 @@ ANSWERED = Served(
 
 def served(**changes: object) -> Served:
     """Returns a streamed answer of 11 tokens in 1.25 s, the first after 0.25 s, with changes."""
-    return replace(ANSWERED, **changes)
+    return ANSWERED._replace(**changes)
 
 
 def report(*records: Served, worker: int = 0, limits: tuple[tuple[str, float], ...] = ()) -> Report:

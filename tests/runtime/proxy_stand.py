@@ -29,6 +29,8 @@ class BookTicket:
     request_id: str
     call: Call
     is_buffered: bool = False
+    started_s: float = 0.0
+    decision_s: float = 0.0
     drop_usage: bool = False
     traceparent: str | None = None
     first_answer: bytes | None = None
@@ -67,7 +69,9 @@ class BookDispatcher:
         if self.refusal is not None:
             return self.refusal
         ids = [value.decode() for name, value in headers if name == b"x-request-id"]
-        ticket = BookTicket(ids[0] if ids else f"rb-{len(self.tickets)}", call, self.is_buffered)
+        ticket = BookTicket(
+            ids[0] if ids else f"rb-{len(self.tickets)}", call, self.is_buffered, now_s
+        )
         self.tickets.append(ticket)
         return ticket
 
@@ -253,6 +257,14 @@ class Stand:
 
 ASKED = {"model": "rb/auto", "messages": [{"role": "user", "content": "hi"}]}
 STREAMED = {**ASKED, "stream": True}
+
+# The same by hand, for who breaks it.
+SMALL = Limits(head_bytes=2000, head_s=0.2, body_bytes_per_s=1e6, kept_s=0.2, unread_s=0.2)
+BODY = json.dumps(ASKED).encode()
+HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\n".encode()
+LENGTH = b"Content-Length: %d\r\n" % len(BODY)
+IN_CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 
 @asynccontextmanager

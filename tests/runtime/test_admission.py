@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from planner.runtime.admission import MOST_RETRY_S, Admission
 from planner.runtime.fleet import Fleet
 from planner.runtime.promises import KEPT, PATIENCE_MS
-from planner.runtime.setup import Setup
+from planner.runtime.setup import Options, Setup
 from planner.scheduling.delay import Delay, Load, predict_delay
 from planner.spec.plan import WeightedPool
 from planner.spec.question import Limit
@@ -280,6 +280,31 @@ def test_a_providers_rate_is_not_exceeded_and_the_low_class_goes_first():
         came_in[name] += admission.admit(asked, fleet, ["pool"], k / 30.0) is None
     assert sum(came_in.values()) == pytest.approx(10.0 * 100.0, abs=11)
     assert came_in["high"] >= 0.98 * 1_000
+
+
+def test_the_workers_of_one_proxy_share_what_a_provider_allows():
+    setup = setup_with({"chat": class_sheet(["pool"], 1)}, max_rps=8.0)
+    workers = [Admission(replace(setup, options=Options(n_workers=4))) for _ in range(4)]
+    asked, fleet = ask(class_name="chat"), Waits()
+    taken = [w.admit(asked, fleet, ["pool"], n / 40.0) for n in range(1_000) for w in workers]
+    assert taken.count(None) == pytest.approx(8.0 * 25.0, abs=2 * 4)
+
+
+def test_no_two_workers_send_their_clients_back_after_the_same_times():
+    setup, asked = setup_with(THREE), ask(class_name="low")
+    times = set()
+    for k in range(4):
+        admission = Admission(replace(setup, options=Options(request_prefix=f"rb-{k}-")))
+        times.add(tuple(admission.admit(asked, Waits(2e4), ["pool"], 0.0) for _ in range(8)))
+    assert len(times) == 4
+
+
+def test_a_pool_that_the_sheet_does_not_know_is_nobodys_promise():
+    """Where the first pool that is up is unknown, a later one is not judged in its place."""
+    setup = setup_with(THREE)
+    admission, asked = Admission(setup), ask(class_name="low")
+    assert admission.admit(asked, Waits(1e9), ["new", "pool"], 0.0) is None
+    assert admission.admit(asked, Waits(1e9), ["pool", "new"], 0.0) is not None
 
 
 def test_a_pool_of_known_capacity_only_serves_that_by_those_that_are_up():

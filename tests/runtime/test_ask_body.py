@@ -111,6 +111,27 @@ def test_what_cannot_be_read_is_refused(body, code, says):
     assert says in refusal.message
 
 
+@pytest.mark.parametrize("field", ["messages", "max_tokens", "unheard_of", "stream_options"])
+def test_a_body_too_deep_to_be_read_is_refused(field):
+    depth = 100_000
+    body = f'{{"model": "m", "stream": true, "{field}": {"[" * depth}{"]" * depth}}}'.encode()
+    refusal = read_call(CHAT, body)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code) == (400, "invalid_body")
+
+
+def test_a_prompt_too_deep_to_be_read_is_for_the_engine():
+    """What the frames below leave room for at first, those of a later look may not."""
+    deep = b'{"model": "m", "messages": ' + b"[" * 700 + b"]" * 700 + b"}"
+    call = read_call(CHAT, deep)
+    assert isinstance(call, Call)
+
+    def look(n_frames: int) -> float:
+        return call.prompt.tokens if n_frames == 0 else look(n_frames - 1)
+
+    assert look(300) == 1400 / 4
+
+
 @pytest.mark.parametrize("raw", ["true", "false", "null"])
 def test_stream_may_be_null(raw):
     call = read_call(CHAT, f'{{"model": "m", "stream": {raw}}}'.encode())
@@ -127,6 +148,7 @@ def test_stream_may_be_null(raw):
         ({"max_tokens": 5, "max_completion_tokens": None}, 5),
         ({"max_tokens": "many"}, None),
         ({"max_tokens": 0}, None),
+        ({"max_tokens": 10**400}, 1 << 40),
     ],
 )
 def test_the_limit_of_the_answer(limits, found):
@@ -154,9 +176,9 @@ def test_a_router_sees_the_turns_and_not_the_instructions():
 
 def test_prompts_are_counted_by_their_characters():
     text = "four" * 100
-    assert call_of({"model": "m", "prompt": text}, TEXT).prompt == (text, "", 100.0)
+    assert call_of({"model": "m", "prompt": text}, TEXT).prompt == (text, "", 100.0, 1)
     assert call_of({"model": "m", "prompt": [text, text]}, TEXT).prompt.tokens == 200.0
-    assert call_of({"model": "m", "prompt": [1, 2, 3]}, TEXT).prompt == ("", "", 3.0)
+    assert call_of({"model": "m", "prompt": [1, 2, 3]}, TEXT).prompt == ("", "", 3.0, 1)
     assert call_of({"model": "m", "prompt": [[1, 2], [3]]}, TEXT).prompt.tokens == 3.0
     assert call_of({"model": "m", "input": [text]}, VECTORS).prompt.tokens == 100.0
     chat = {"model": "m", "messages": [{"role": "user", "content": text}]}
@@ -178,3 +200,31 @@ def test_the_user_of_a_client():
     assert call_of({"model": "m", "user": "u1"}).user == "u1"
     assert call_of({"model": "m", "user": 7}).user is None
     assert call_of({"model": "m"}).user is None
+
+
+@pytest.mark.parametrize("strange", [{"text": None}, {"type": "input_audio", "text": None}])
+def test_a_part_without_text_does_not_make_text_of_a_picture(strange):
+    picture = {"type": "image_url", "image_url": {"url": "data:" + "A" * 40_000}}
+    turn = {"role": None, "content": ["hello", strange, picture]}
+    assert call_of({"model": "m", "messages": [turn]}).prompt.tokens < 100
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "n"),
+    [
+        (CHAT, {}, 1),
+        (CHAT, {"n": None}, 1),
+        (CHAT, {"n": 3}, 3),
+        (CHAT, {"n": "x"}, 1),
+        (CHAT, {"n": -5}, 1),
+        (CHAT, {"n": 10**30}, 128),
+        (TEXT, {"prompt": "a", "n": 2, "best_of": 5}, 5),
+        (TEXT, {"prompt": ["a", "b"], "n": 2}, 4),
+        (TEXT, {"prompt": [1, 2, 3]}, 1),
+        (TEXT, {"prompt": [[1, 2], [3]]}, 2),
+        (TEXT, {"prompt": []}, 1),
+        (VECTORS, {"input": ["a", "b"]}, 1),
+    ],
+)
+def test_how_many_answers_are_asked_for(path, fields, n):
+    assert call_of({"model": "m", **fields}, path).n_answers == n

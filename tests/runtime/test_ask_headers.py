@@ -30,6 +30,7 @@ def test_nothing_is_asked_for_by_default():
         ("x-rb-deadline-ms", "-5", "must be milliseconds above 0"),
         ("x-rb-deadline-ms", "nan", "must be milliseconds above 0"),
         ("x-rb-deadline-ms", "inf", "must be milliseconds above 0"),
+        ("x-rb-deadline-ms", "1_000", "must be milliseconds above 0"),
         ("x-rb-priority", "1.5", "must be a whole number from 0"),
         ("x-rb-priority", "-1", "must be a whole number from 0"),
         ("x-rb-priority", "²", "must be a whole number from 0"),

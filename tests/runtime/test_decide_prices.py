@@ -15,6 +15,7 @@ from planner.runtime.worth import Estimates, Worths
 from planner.scheduling.delay import Delay
 from planner.scheduling.fused import NO_WANTS, Offer, Prices, Wants, choose
 from planner.spec.router import Router
+from planner.spec.sheet import ServingSheet
 
 POOLS = tuple(REPLICAS)
 
@@ -29,6 +30,9 @@ class Times:
         self.n_asked += 1
         ms = self.ms[pool]
         return None if ms is None else Delay(0.0, 0.1 * ms, 1.0, ms, 0.3 * ms)
+
+    def is_up(self, pool: str, now_s: float) -> bool:
+        return self.ms[pool] is not None
 
 
 class Known:
@@ -149,15 +153,20 @@ class Oracle:
         return self._reading
 
 
-def by_prices(model_prices: dict[str, float], quality: dict[str, float]) -> Site:
+def by_prices(
+    model_prices: dict[str, float],
+    quality: dict[str, float],
+    known: ServingSheet | str = "plan",
+    **options: object,
+) -> Site:
     """A site whose router says of every prompt what each model is worth."""
     router = object.__new__(Router)  # all that is asked of it before the first request
     object.__setattr__(router, "class_names", ("chat", "math"))
-    object.__setattr__(router, "model_names", tuple(MODEL_OF.values()))
+    object.__setattr__(router, "model_names", tuple(quality))
     object.__setattr__(router, "rules", ())
-    plain = setup(routes(model_prices=model_prices), route_by="prices")
+    plain = setup(routes(model_prices=model_prices), known, route_by="prices", **options)
     site = Site(replace(plain, router=router))
-    tokens = dict.fromkeys(MODEL_OF.values(), 50.0)
+    tokens = dict.fromkeys(quality, 50.0)
     site.dispatcher._chooser._reader = Oracle(quality, tokens)
     return site
 
@@ -173,16 +182,20 @@ class TestPrices:
         assert dear.ask().pool == "14b-v100"
         assert dear.dispatcher.prices()["qwen-72b"] == pytest.approx(3.0, rel=0.05)
 
-    def test_a_model_gets_no_more_than_its_cap(self):
-        """All prefer the large model; the plan gives it 2 x 0.7 replica-seconds per second."""
-        site = by_prices(dict.fromkeys(QUALITIES, 0.0), QUALITIES)
-        work_s = 0.0
-        for k in range(5000):
-            site.now_s += 0.06
+    @pytest.mark.parametrize("n_workers", [1, 4])
+    def test_a_model_gets_no_more_than_its_cap(self, n_workers):
+        """All prefer the large model; the plan gives it 2 x 0.7 replica-seconds per second.
+
+        Of four workers each sees a quarter of the requests, and has a quarter to give.
+        """
+        site = by_prices(dict.fromkeys(QUALITIES, 0.0), QUALITIES, n_workers=n_workers)
+        work_s, n = 0.0, 2000 // n_workers
+        for k in range(2 * n):
+            site.now_s += 0.06 * n_workers
             served = site.ask()
-            if served.pool == "72b-a100" and k >= 2500:
+            if served.pool == "72b-a100" and k >= n:
                 work_s += site.dispatcher._chooser.worths.work_s(asked(), "72b-a100", 10.0, 20.0)
-        assert work_s / (2500 * 0.06) == pytest.approx(1.4, rel=0.06)
+        assert work_s / (2000 * 0.06) == pytest.approx(1.4 / n_workers, rel=0.08)
         assert site.dispatcher.prices()["qwen-72b"] > 0.5
         assert len(Counter(each.pool for each in site.served)) >= 2
 
@@ -222,6 +235,59 @@ class TestPrices:
         site = by_prices(dict.fromkeys(QUALITIES, 0.0), QUALITIES)
         site.take_down("72b-a100")
         assert site.ask().pool == "14b-v100"
+
+    def test_a_model_is_known_by_its_name_in_the_scores(self):
+        """Prices and router name models as the scores do; the pools serve a build of each."""
+        plain = sheet()
+        pools = {
+            pool: each.model_copy(
+                update={"scores_model_name": MODEL_OF[pool], "model_name": MODEL_OF[pool] + "-fp8"}
+            )
+            for pool, each in plain.pools.items()
+        }
+        known = plain.model_copy(update={"pools": pools})
+        site = by_prices({**dict.fromkeys(QUALITIES, 0.0), "qwen-72b": 3.0}, QUALITIES, known)
+        served = site.ask()
+        assert (served.pool, served.model_name) == ("14b-v100", "qwen-14b-fp8")
+        assert served.n_output == 20
+        for _ in range(300):
+            site.now_s += 0.001
+            assert site.ask("qwen-7b-fp8").pool == "7b-a30"
+        assert site.dispatcher.prices()["qwen-7b"] > 0.0  # it was charged
+
+    def test_a_pool_that_nobody_knows_how_fast_it_is_is_taken_all_the_same(self):
+        plain = sheet()
+        unknown = plain.pools["72b-a100"].model_copy(
+            update={"steps": None, "max_num_seqs": None, "max_num_batched_tokens": None}
+        )
+        known = plain.model_copy(update={"pools": {**plain.pools, "72b-a100": unknown}})
+        site = by_prices(dict.fromkeys(QUALITIES, 0.0), QUALITIES, known)
+        assert site.ask().pool == "72b-a100"
+        assert site.ask(rb_deadline_ms=5000).pool == "72b-a100"
+        site.take_down("72b-a100")
+        assert site.ask().pool == "14b-v100"
+
+    def test_in_shadow_mode_prices_follow_what_was_decided(self):
+        site = by_prices(dict.fromkeys(QUALITIES, 0.0), QUALITIES, shadow=True)
+        seen: list[tuple[str, float]] = []
+        site.dispatcher._prices.sent = lambda pool, work_s, now_s: seen.append((pool, work_s))
+        served = site.ask("qwen-3b")
+        assert (served.pool, served.decided_pool) == ("3b-a30", "72b-a100")
+        assert [pool for pool, _ in seen] == ["72b-a100"]
+
+    def test_a_charge_is_corrected_where_it_was_made(self):
+        site = by_prices(dict.fromkeys(QUALITIES, 0.0), QUALITIES)
+        ticket = site.begin()
+        site.dispatcher.next_instance(ticket, site.now_s)
+        old, of = site.dispatcher._prices, site.dispatcher.setup
+        other = of.routes.model_copy(update={"model_prices": dict.fromkeys(QUALITIES, 0.1)})
+        site.dispatcher.renew(replace(of, routes=other), site.now_s)
+        seen: list[tuple[object, ...]] = []
+        old.ended = lambda *told: seen.append(told)
+        site.end(ticket, Usage(100, 100))
+        ((pool, _, realised_s),) = seen
+        assert (pool, realised_s) == ("72b-a100", pytest.approx(0.3))
+        assert site.dispatcher.prices() == dict.fromkeys(QUALITIES, 0.1)
 
 
 class TestRouteBalance:

@@ -1,7 +1,7 @@
 """What a request asks for beside a class: less time, less money, more quality."""
 
 import pytest
-from plan_cases import QUALITY, Site, routes, setup
+from plan_cases import QUALITY, Site, cascade, routes, setup
 
 ONLY_SMALL = routes({"chat": {"3b-a30": 1.0}})
 
@@ -40,7 +40,6 @@ def test_a_deadline_that_the_turn_misses_goes_to_who_is_faster():
     site = Site(setup(ONLY_SMALL, known=plain.sheet.model_copy(update={"pools": pools})))
     assert pool(site, rb_deadline_ms=60_000) == "3b-a30"
     assert pool(site, rb_deadline_ms=2000) == "72b-a100"
-    assert site.begin(rb_deadline_ms=2000).deadline_s == pytest.approx(site.now_s + 2.0)
 
 
 def test_the_error_band_counts():
@@ -62,6 +61,32 @@ def test_where_nobody_has_what_is_wanted_the_nearest_is_taken():
 def test_a_class_uses_only_its_own_pools():
     site = Site(setup())
     assert site.ask(rb_class="math", rb_budget_usd=0).pool == "7b-a30"  # not 3b, which is cheaper
+
+
+class TestCascades:
+    """Small, then large: planned quality 0.7, the money and time of both."""
+
+    OF = routes({"chat": {}}, {"chat": [cascade()]})
+
+    def is_played(self, **wants: object) -> bool:
+        return Site(setup(self.OF)).begin(rb_class="chat", **wants).is_buffered
+
+    def test_its_quality_is_that_of_both(self):
+        assert self.is_played(rb_quality_at_least=0.7)
+        assert not self.is_played(rb_quality_at_least=0.71)
+
+    def test_it_costs_both(self):
+        both_usd = (0.3 + 8.0) / 3600 * (0.2 - 1e-4 * 92.5)  # of a prompt of 7.5 tokens
+        assert self.is_played(rb_budget_usd=1.001 * both_usd)
+        assert not self.is_played(rb_budget_usd=0.999 * both_usd)
+
+    def test_it_takes_the_time_of_both(self):
+        site = Site(setup(self.OF))
+        ask, fleet = site.begin(rb_class="chat").ask, site.dispatcher.fleet
+        times = [fleet.delay(pool, ask, site.now_s) for pool in ("3b-a30", "72b-a100")]
+        both_ms = 1.2 * sum(time.e2e_ms for time in times)
+        assert self.is_played(rb_deadline_ms=1.001 * both_ms)
+        assert not self.is_played(rb_deadline_ms=0.999 * both_ms)
 
 
 def test_priorities_are_the_class_s_but_for_those_who_say_theirs():

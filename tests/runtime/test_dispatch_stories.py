@@ -1,13 +1,17 @@
 """One request at a time: who is asked after whom, what is sent, and what is told of it."""
 
+import asyncio
 import json
+from dataclasses import replace
 
 import pytest
+from fleets import servers
 from plan_cases import MODEL_OF, REPLICAS, Site, call, headers, routes, setup
 
 from planner.runtime.ask import Refusal
 from planner.runtime.body import Call, read_call
 from planner.runtime.served import Usage
+from planner.runtime.ticket import Ticket
 
 ONE = routes({"chat": {"7b-a30": 1.0}})
 VECTORS = "/v1/embeddings"
@@ -264,6 +268,18 @@ class TestLengths:
             site.dispatcher.next_instance(ticket, site.now_s)
             site.end(ticket, Usage(3, 0))
         assert site.begin(rb_class="chat").ask.size_at("7b-a30").output_tokens == 50.0
+        ticket = site.dispatcher.begin(wanted, [], site.now_s)
+        assert ticket.ask.size_at("7b-a30").output_tokens == 1.0  # nor are they as long as these
+
+    def test_several_answers_to_one_prompt_are_so_much_work(self):
+        site = Site(setup(ONE))
+        body = b'{"model": "rb/chat", "messages": [], "n": 4, "max_tokens": 30}'
+        for _ in range(50):
+            ticket = site.dispatcher.begin(read_call("/v1/chat/completions", body), [], site.now_s)
+            site.dispatcher.next_instance(ticket, site.now_s)
+            assert ticket.ask.size_at("7b-a30").output_tokens == 4 * 30.0
+            site.end(ticket, Usage(9, 4 * 30))
+        assert site.begin(rb_class="chat").ask.size_at("7b-a30").output_tokens == 50.0
 
     def test_a_limit_of_the_request_bounds_its_answer(self):
         site = Site(setup(ONE))
@@ -285,3 +301,47 @@ class TestLengths:
 def test_headers_of_another_proxy_do_no_harm():
     site = Site(setup(ONE))
     assert site.dispatcher.begin(call(), headers(rb_plan="x") * 50, 0.0).ask.class_name == "chat"
+
+
+class TestHeld:
+    """Pools whose requests wait here for a data-parallel rank."""
+
+    def site(self) -> Site:
+        plain = setup(
+            routes({"chat": {"72b-a100": 1.0}}),
+            rank_policy="best_match",
+        )
+        at = {**plain.endpoints, "72b-a100": servers(1, 9500, data_parallel_ranks=2)}
+        return Site(replace(plain, endpoints=at))
+
+    def next_of(self, site: Site, ticket: Ticket) -> str | None:
+        async def asked():
+            return await site.dispatcher.held_instance(ticket, lambda: site.now_s)
+
+        instance = asyncio.run(asked())
+        return None if instance is None else instance.pool
+
+    def test_its_turn_comes_and_it_is_counted(self):
+        site = self.site()
+        ticket = site.begin()
+        assert site.dispatcher.holds(ticket)
+        assert self.next_of(site, ticket) == "72b-a100"
+        site.end(ticket)
+        assert site.n_in_flight() == 0
+
+    def test_a_pool_that_is_down_comes_after_all_others(self):
+        site = self.site()
+        site.take_down("72b-a100")
+        assert self.next_of(site, site.begin()) == "3b-a30"
+        for pool in REPLICAS:
+            if pool != "72b-a100":
+                site.take_down(pool)
+        assert self.next_of(site, site.begin()) is not None
+
+    def test_after_so_many_tries_nobody_is_asked(self):
+        site = self.site()
+        ticket = site.begin()
+        for _ in range(3):
+            assert self.next_of(site, ticket) is not None
+            site.dispatcher.failed_try(ticket, ticket.at.instance, site.now_s, "connect")
+        assert self.next_of(site, ticket) is None

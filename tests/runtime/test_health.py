@@ -128,6 +128,21 @@ def test_a_whole_slow_start_resets_the_time_out():
     assert out_s(health, now_s) <= FIRST_OUT_S
 
 
+def test_a_returning_server_that_has_answered_is_judged_like_any_other():
+    """One that fails now and then: the doubling time out would keep it away for ever."""
+    health = ejected()
+    now_s = health.retry_at_s
+    health.succeeded(now_s, health.epoch)
+    health.succeeded(now_s + 0.1, health.epoch)  # the first request
+    share = health.share_ratio(now_s + 1.0)
+    for n in range(1, FAILURES):
+        health.failed(now_s + 1.0, "status", health.epoch)
+        assert health.state(now_s + 1.0) is State.RETURNING
+        assert health.share_ratio(now_s + 1.0) == pytest.approx(share * 0.5**n)
+    health.failed(now_s + 1.0, "status", health.epoch)
+    assert health.state(now_s + 1.0) is State.EJECTED
+
+
 def test_requests_sent_before_an_ejection_are_not_heard():
     """A hundred streams break with the server: one ejection. One goes on: it is not back."""
     health = Health(3)

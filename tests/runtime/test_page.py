@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from planner.files.plans import need_plan_and_routes
 from planner.files.sheets import read_sheet
-from planner.runtime.metrics import Meter
+from planner.runtime.metrics import Meter, encode_report
 from planner.runtime.page import Pages, render
 from planner.runtime.peers import Peers, ask_now, socket_path
 from planner.runtime.setup import Setup
@@ -92,6 +92,7 @@ def test_a_limit_is_a_bucket_and_what_lies_above_it_is_counted():
         "gen_ai_operation_name": "chat",
         "gen_ai_request_model": "rb/auto",
         "gen_ai_response_model": "small",
+        "gen_ai_provider_name": "rb",
     }
     assert value(values, f"{name}_count", **LABELS, **series) == 4
 
@@ -117,6 +118,8 @@ def test_workers_are_told_apart_and_the_plan_is_told_once():
     assert total(values, "rb_planned_share", rb_class="math") == 1.0
     assert total(values, "rb_planned_rate_rps") == 5.0
     assert total(values, "rb_plan_info", plan_hash="ab" * 32) == 2
+    assert value(values, "rb_start_time_seconds", worker="1") == 1_000_000.0
+    assert value(values, "rb_scrape_time_seconds", worker="1") == 1_000_030.0
     assert total(values, "rb_instance_up", instance="big-h100/0") == 0
     delays = {dict(labels)["instance"] for n, labels in values if "delay" in n}
     assert delays == {"small-l40s/0", "big-h100/0"}
@@ -177,7 +180,10 @@ def pages(setup: Setup, *records, worker: int = 0) -> tuple[Pages, Meter]:
         (b'{"request_id": "r-1", "score": "good"}', "not a quality sample"),
         (b'{"request_id": "r-1"}', "not a quality sample"),
         (b"score", "not a quality sample"),
+        (b'{"score": 1, "x": ' + b"[" * 100_000, "not a quality sample"),
+        (b'{"score": 1, "request_id": "%b"}' % (b"r" * 100_000), "not a quality sample"),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_feedback_is_counted_or_told_what_is_wrong(demo_setup, body, wrong):
     page, meter = pages(demo_setup, served(class_name="gsm", pool="llama-3.1-8b-h100"))
@@ -193,6 +199,17 @@ def test_drift_is_judged_of_the_page(demo_setup):
     records = [served(class_name="gsm", pool="llama-3.1-8b-h100")] * 20
     told = json.loads(asyncio.run(pages(demo_setup, *records)[0].drift()))
     assert told["n_requests"] == 20 and told["fits"] in ("fits", "too early to tell")
+
+
+def test_in_the_middle_of_a_reload_drift_is_not_judged(demo_setup):
+    class Others:
+        async def ask(self, _question: bytes) -> list[bytes]:
+            return [encode_report(report(worker=1))]  # of another plan
+
+    page, _ = pages(demo_setup)
+    page.peers = Others()
+    told = json.loads(asyncio.run(page.drift()))
+    assert told["fits"] is None and len(told["notes"]) == 1
 
 
 def test_without_a_sheet_drift_is_not_judged(demo_setup):
@@ -251,6 +268,32 @@ def test_a_worker_that_hangs_is_left_out(socket_folder, monkeypatch):
 
     assert asyncio.run(ask()) == []
     assert ask_now(socket_path(socket_folder, 1), b"report") is None  # nobody is there any more
+
+
+def test_one_that_hangs_does_not_silence_the_others(demo_setup, socket_folder, monkeypatch):
+    """Whoever is asked by the parent waits for it, and still answers in time."""
+    monkeypatch.setattr("planner.runtime.peers.ANSWER_S", 0.2)
+
+    async def never(_question: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def ask() -> bytes | None:
+        page, _ = pages(demo_setup, served())
+        page.peers, hung = (
+            Peers(socket_folder, 0, 2, page.answer),
+            Peers(socket_folder, 1, 2, never),
+        )
+        for each in (page.peers, hung):
+            await each.start()
+        try:
+            return await asyncio.to_thread(ask_now, socket_path(socket_folder, 0), b"status")
+        finally:
+            for each in (page.peers, hung):
+                await each.close()
+
+    told = asyncio.run(ask())
+    assert told is not None and decode_status(told).n_workers == 1
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("place", "expected"),
-    [("http://a/b", True), ("https://a", True), ("page.txt", False), ("file:///x", False)],
+    [("http://a/b", True), ("HTTPS://a", True), ("page.txt", False), ("file:///x", False)],
 )
 def test_an_address_is_told_from_a_file(place: str, expected: bool) -> None:
     assert is_url(place) is expected

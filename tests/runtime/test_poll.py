@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -162,6 +163,36 @@ def test_a_page_of_something_else_leaves_health_to_look_at():
     assert 3 <= len(world.times("10.0.0.1:8000", "/health")) <= 5
 
 
+def test_an_engine_that_has_no_page_before_its_first_request_is_heard_later():
+    pages = ["", PAGE.format(0, 0)]
+
+    async def answer(server: str, path: str) -> tuple[int, str]:
+        return 200, pages[0] if path == "/metrics" else ""
+
+    fleet, world = fleet_of(1), World(answer)
+    watched(fleet, world, AGAIN_S / 2, pages.reverse)
+    assert fleet.status(AGAIN_S)[0]["telemetry_age_s"] is None
+    fleet, world, pages = fleet_of(1), World(answer), ["", PAGE.format(0, 0)]
+    watched(fleet, world, AGAIN_S + HEALTH_S, pages.reverse)
+    assert fleet.status(2 * AGAIN_S + 2 * HEALTH_S)[0]["telemetry_age_s"] <= 2 * HEALTH_S
+
+
+def test_an_engine_that_is_started_anew_is_asked_for_its_page_at_once():
+    pages = ["", PAGE.format(0, 0)]
+
+    async def answer(server: str, path: str) -> tuple[int, str]:
+        return 200, pages[0] if path == "/metrics" else ""
+
+    fleet, world = fleet_of(1), World(answer)
+
+    def restart() -> None:
+        fleet.failed(fleet.instances[0], 8.0, "connect")
+        pages.reverse()
+
+    watched(fleet, world, 8.0, restart)
+    assert fleet.status(16.0)[0]["telemetry_age_s"] <= 2.0
+
+
 def test_off_means_that_nothing_is_asked_until_it_fails():
     fleet, world = fleet_of(1, metrics="off"), World(idle)
     watched(fleet, world, 100.0, lambda: fleet.failed(fleet.instances[0], 100.0, "connect"))
@@ -211,6 +242,18 @@ def test_a_dead_server_is_ejected_before_any_request_meets_it_and_found_when_it_
     back = next(t for t in world.times("10.0.0.1:8001", "/metrics") if t > 200.0)
     assert back <= 200.0 + MOST_OUT_S + 2 * EVERY_S
     assert back + SLOW_START_S < 400.0
+
+
+def test_a_server_that_a_reload_drops_while_its_visit_begins_does_no_harm(caplog):
+    fleet, world = fleet_of(2), World(idle)
+    for k in range(20):  # whatever order the two tasks wake in
+        other = setup_of({"pool": servers(2, 9000 + 10 * k)})
+        watched(fleet, world, 0.0, partial(fleet.renew, other, 0.0), lambda: None)
+    watched(fleet, world, 3.0)
+    assert {server for at, server, _ in world.asked if at > 1.0} == {
+        "10.0.0.1:9190", "10.0.0.1:9191",
+    }  # fmt: skip
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("status", "is_back"), [(200, True), (401, True), (503, False)])

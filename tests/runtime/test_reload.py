@@ -8,6 +8,7 @@ from fleets import servers
 from plan_cases import MODEL_OF, REPLICAS, Site, cascade, endpoints, routes, setup, weighted
 
 from planner.errors import InputError
+from planner.runtime.served import Usage
 from planner.runtime.setup import Options, Setup, setup_faults
 from planner.spec.plan import PeriodRoutes
 from planner.spec.router import Router
@@ -204,6 +205,49 @@ class TestReload:
         site.dispatcher.renew(setup(SMALL, replicas=MORE), site.now_s)
         assert site.begin().ask.size_at("3b-a30") == before
         assert before.output_tokens < 30.0  # planned: 50
+
+    def test_what_a_new_plan_knows_is_not_corrected_again(self):
+        """Answers came twice as long as planned; the next plan was made with what came."""
+        site = Site(setup(SMALL))
+        for _ in range(400):
+            ticket = site.begin(rb_class="chat")
+            site.dispatcher.next_instance(ticket, site.now_s)
+            site.end(ticket, Usage(20, 100))
+        before = site.begin(rb_class="chat").ask.size_at("3b-a30")
+        assert before.output_tokens == pytest.approx(100.0, rel=0.06)
+        assert PLAIN.sheet is not None
+        chat = PLAIN.sheet.classes["chat"]
+        longer = {p: a.model_copy(update={"output_tokens": 100.0}) for p, a in chat.answers.items()}
+        classes = {"chat": chat.model_copy(update={"answers": longer})}
+        known = PLAIN.sheet.model_copy(update={"classes": classes})
+        site.dispatcher.renew(setup(SMALL, known=known), site.now_s)
+        after = site.begin(rb_class="chat").ask.size_at("3b-a30")
+        assert after.output_tokens == 100.0
+        assert after.input_tokens == before.input_tokens  # by characters: no plan says that
+
+    @pytest.mark.parametrize(
+        ("model", "pool"), [("rb/math", "3b-a30"), ("qwen-72b", None), ("72b-a100", None)]
+    )
+    def test_who_has_lost_all_pools_goes_by_the_new_plan(self, model, pool):
+        """It began with the large model alone, which the next plan does not have."""
+        fallback = {"math": ("72b-a100",)}
+        old = routes({"math": {"72b-a100": 1.0}}).model_copy(update={"fallback": fallback})
+        site = Site(replace(setup(old, known=None), endpoints={"72b-a100": servers(2)}))
+        ticket = site.begin(model)
+        first = site.dispatcher.next_instance(ticket, site.now_s)
+        new = SMALL.model_copy(update={"fallback": {"chat": ("3b-a30",)}})
+        at = {"3b-a30": servers(2, 9000)}
+        site.dispatcher.renew(replace(setup(new, known=None), endpoints=at), site.now_s)
+        site.dispatcher.failed_try(ticket, first, site.now_s, "reset")
+        instance = site.dispatcher.next_instance(ticket, site.now_s)
+        if pool is None:  # nobody else answers to that name
+            assert instance is None
+            return
+        assert instance.pool == pool
+        site.end(ticket)
+        (served,) = site.served
+        assert (served.pool, served.class_name, served.outcome) == (pool, "math", "ok")
+        assert site.n_in_flight() == 0
 
     def test_under_load_shares_hold_before_and_after(self):
         site = Site(PLAIN)

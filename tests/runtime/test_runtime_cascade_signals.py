@@ -111,12 +111,69 @@ def test_without_its_signal_nobody_knows():
     assert not is_good(b'data: {"error": "full"}\n\n', "length", -math.inf, is_stream=True)
 
 
+class TestSeveral:
+    """Answers to one prompt: the worst of them decides."""
+
+    def answer(self, *values: float) -> bytes:
+        choices = [
+            {
+                "index": k,
+                "message": {"content": "so 42" if value > -1.0 else "no idea"},
+                "logprobs": {"content": [{"logprob": value}]},
+            }
+            for k, value in enumerate(values)
+        ]
+        return json.dumps({"choices": choices, "usage": FINE}).encode()
+
+    @pytest.mark.parametrize(
+        ("values", "good"), [((-0.5, -0.6), True), ((-0.5, -1.5), False), ((-1.5, -0.1), False)]
+    )
+    def test_the_worst_of_them_decides(self, values, good):
+        answer = self.answer(*values)
+        assert is_good(answer, "mean_logprob", -1.0) is good
+        assert is_good(answer, "answered", 0.5, grader="numeric") is good
+
+    def test_their_length_is_that_of_one(self):
+        answer = self.answer(-0.1, -0.1)  # 20 tokens together
+        assert is_good(answer, "length", -10.0)
+        assert not is_good(answer, "length", -9.9)
+
+    def test_pieces_of_a_stream_are_told_apart(self):
+        pieces = [(0, "so "), (1, "no"), (0, "42"), (1, " idea")]
+        events = [
+            json.dumps({"choices": [{"index": k, "delta": {"content": text}}]})
+            for k, text in pieces
+        ]
+        whole_stream = "".join(f"data: {each}\n\n" for each in [*events, "[DONE]"]).encode()
+        assert not is_good(whole_stream, "answered", 0.5, True, grader="numeric")
+
+
+def test_an_answer_that_the_engine_gave_up_is_not_good():
+    for reason, good in (("stop", True), ("length", True), ("abort", False), ("error", False)):
+        choice = {"index": 0, "message": {"content": "so 42"}, "finish_reason": reason}
+        answer = json.dumps({"choices": [choice], "usage": FINE}).encode()
+        assert is_good(answer, "length", -math.inf) is good
+
+
+def test_a_stream_without_its_end_is_not_good():
+    answer = stream([("a", -0.1)])
+    assert is_good(answer, "length", -math.inf, is_stream=True)
+    assert not is_good(answer.replace(b"data: [DONE]\n\n", b""), "length", -math.inf, True)
+
+
 class TestHidden:
     def seen(self, answer: bytes, is_stream: bool, **hidden: bool) -> bytes:
         hides = {"hide_logprobs": False, "hide_usage": False, **hidden}
         judged = judge(answer, is_stream, Test("length", -math.inf), **hides)
         assert judged.usage == Usage(9, 20)
         return judged.answer
+
+    def test_only_the_chunk_that_tells_usage_is_hidden(self):
+        first = b'data: {"choices": [], "prompt_filter_results": [1], "usage": null}\n\n'
+        answer = stream([("a", -1)])
+        seen = self.seen(first + answer, True, hide_usage=True)
+        assert seen.startswith(first)
+        assert b"completion_tokens" not in seen
 
     def test_nothing_is_touched_where_nothing_is_hidden(self):
         for answer, is_stream in (

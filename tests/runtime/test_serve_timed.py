@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from planner.spec.sheet import StepKnots
 
 HOST = "127.0.0.1"
 STEP_MS = {"small": 4.0, "large": 8.0}
+SEQUENCE_MS, PLACES = 0.5, 16
 SERVERS = ("small", "small", "large")
 SHARES = {"chat": {"small": 0.7, "large": 0.3}, "code": {"large": 1.0}}
 N_IN, N_OUT = 30, 10
@@ -45,9 +47,13 @@ def write_plan(folder: Path, started: Sequence[Engine]) -> Path:
         name: pool_sheet(
             model_name=name,
             n_replicas=SERVERS.count(name),
-            steps=StepKnots(n=(0, 16), decode_ms=(step_ms, step_ms), context_token_ms=(0.0, 0.0)),
+            steps=StepKnots(
+                n=(0, PLACES),
+                decode_ms=(step_ms, step_ms + PLACES * SEQUENCE_MS),
+                context_token_ms=(0.0, 0.0),
+            ),
             prompt_token_ms=0.0,
-            max_num_seqs=16,
+            max_num_seqs=PLACES,
             rate_rps=50.0,
         )
         for name, step_ms in STEP_MS.items()
@@ -66,7 +72,7 @@ def write_plan(folder: Path, started: Sequence[Engine]) -> Path:
 
 @asynccontextmanager
 async def site(folder: Path, *arguments: str, cut_every: int = 0) -> AsyncIterator[Site]:
-    laws = [Law(name, STEP_MS[name], cut_every=cut_every) for name in SERVERS]
+    laws = [Law(name, STEP_MS[name], SEQUENCE_MS, cut_every=cut_every) for name in SERVERS]
     async with engines(laws) as started:
         with serving(write_plan(folder, started), "--no-admission", *arguments) as rb:
             yield Site(rb, started)
@@ -221,9 +227,11 @@ def memory_mib(pid: int) -> float:
 
 
 def n_sockets(pid: int) -> int:
-    folder = Path(f"/proc/{pid}/fd")
-    links = (os.readlink(folder / name) for name in os.listdir(folder))
-    return sum(link.startswith("socket:") for link in links)
+    n = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            n += os.readlink(file).startswith("socket:")
+    return n
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -134,13 +135,23 @@ def test_an_answer_begins_with_its_first_event_and_not_with_a_comment():
         ('{"usage":{}}', None),
         ('{"usage":{"prompt_tokens":"5"}}', None),
         ('{"usage":{"prompt_tokens":5', None),
+        ('{"usage":{"prompt_tokens":5,"completion_tokens":-2}}', None),
         ('{"usage"', None),
         ('{"a":"usage"}', None),
         ("", None),
     ],
 )
-def test_usage_is_found_in_plain_answers(text: str, usage: Usage | None):
+def test_usage_is_found_in_plain_answers_(text: str, usage: Usage | None):
     assert find_usage(text.encode()) == usage
+
+
+@pytest.mark.parametrize("brace", [b"{}", b"[]"], ids=["braces", "brackets"])
+def test_braces_without_sense_cost_no_time(brace: bytes):
+    deep = brace[:1] * 1_000_000 + brace[1:] * 1_000_000
+    before_s = process_time()
+    assert find_usage(b'{"usage":{"a":' + deep + b"}}") is None
+    assert find_usage(b'{"usage":{"a":' + deep[995_000:-995_000] + b"}}") is None
+    assert process_time() - before_s < 1.0  # squared time would take hours
 
 
 def test_a_text_cannot_feign_usage():

@@ -102,12 +102,31 @@ def test_without_answers_a_limit_is_neither_kept_nor_missed():
     assert (row.ms, row.above_ratio, row.is_met, row.n_answers) == (None, None, None, 0)
 
 
-def test_a_worker_with_other_bounds_is_left_out_for_the_moment():
+@pytest.mark.parametrize("has_other_limits", [True, False])
+def test_a_worker_with_the_plan_of_before_is_left_out_for_the_moment(has_other_limits):
     """One has read the new plan, the other has not yet."""
+    bounds = (("ttft", 333.0),)
     limits = {"math": (limit("ttft", "p95", 333.0),)}
-    new, old = report(served(), limits=(("ttft", 333.0),), worker=1), report(served())
+    new = report(served(), limits=bounds, worker=1)
+    old = report(served(), limits=() if has_other_limits else bounds)
+    if not has_other_limits:
+        old.plan_hash = "cd" * 32
     status = status_of([old, new], planned(**limits))
     assert status.n_workers == 2 and of_class(status, "math").n_ok == 1
+
+
+def test_it_ends_as_soon_as_one_worker_does_and_is_as_old_as_its_process():
+    one, other = report(), report(worker=1)
+    other.is_draining = True
+    status = status_of([one, other], planned())
+    assert (status.is_draining, status.up_s) == (True, 1030.0)
+    assert not status_of([one], planned()).is_draining
+
+
+def test_lines_that_no_log_has_are_counted_over_all_workers():
+    one, other = report(), report(worker=1)
+    one.n_log_lines_lost, other.n_log_lines_lost = 3, 4
+    assert status_of([one, other], planned()).n_log_lines_lost == 7
 
 
 def test_an_instance_is_as_bad_as_the_worst_opinion_of_it():

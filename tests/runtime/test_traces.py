@@ -68,11 +68,17 @@ def test_times_and_attributes(made):
     assert (event.name, event.timestamp) == ("first token", 999_000_000_000)
     assert span.name == "chat rb/auto" and span.kind is SpanKind.CLIENT
     said = dict(span.attributes)
-    assert said["gen_ai.operation.name"] == "chat"
+    assert said["gen_ai.operation.name"] == "chat" and said["gen_ai.provider.name"] == "rb"
     assert (said["gen_ai.request.model"], said["gen_ai.response.model"]) == ("rb/auto", "small")
     assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (30, 11)
     assert said["rb.instance"] == "small-l40s/0" and said["rb.plan"] == "ab" * 6
     assert span.status.status_code is StatusCode.UNSET and "error.type" not in said
+
+
+def test_what_clients_write_is_cut(made):
+    upstream = made[0].begin(None)
+    (span,) = finished(made, served(traceparent=upstream, asked_model="m" * 10_000))
+    assert len(span.name) <= 210 and len(span.attributes["gen_ai.request.model"]) <= 200
 
 
 def test_failures_and_estimates_are_told_as_such(made):

@@ -406,6 +406,34 @@ def test_a_server_that_stops_is_given_up(sent: bytes, kind: str):
     play(script, use, QUICK)
 
 
+@pytest.mark.parametrize(
+    ("begun", "drop"),
+    [
+        (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: 1\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1;", b"x"),
+    ],
+    ids=["interim answers", "headers", "chunk extensions"],
+)
+def test_what_is_no_body_does_not_pass_for_an_answer_that_goes_on(begun: bytes, drop: bytes):
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.send(begun)
+        while True:
+            await line.send(drop)
+            await asyncio.sleep(0.01)
+
+    async def use(client: Upstream, address: Address, server: ScriptedServer) -> None:
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        error = await failure(client, address, 0.1)
+        assert error.kind == "timeout"
+        assert 0.09 < loop.time() - begun_s < 1.0
+        await until(lambda: server.n_open == 0)
+
+    play(script, use, QUICK)
+
+
 def test_a_slow_answer_that_keeps_coming_is_not_given_up():
     async def script(line: Line) -> None:
         await line.request()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
@@ -27,6 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
+
+_QUIET = logging.getLogger("timed engine")  # that clients leave is no news
+_QUIET.setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,11 @@ async def engines(laws: list[Law]) -> AsyncIterator[list[Engine]]:
         for law in laws:
             engine = Engine(law)
             runner = web.AppRunner(
-                engine.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+                engine.app(),
+                handler_cancellation=True,
+                access_log=None,
+                logger=_QUIET,
+                shutdown_timeout=0.1,
             )
             await runner.setup()
             runners.append(runner)

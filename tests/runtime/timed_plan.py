@@ -148,10 +148,15 @@ def _write_facts(profiles: Path) -> None:
 # ---- The plan ------------------------------------------------------------------------------------
 
 
-def plan(folder: Path, profiles: Path, urls: Mapping[str, Sequence[str]]) -> dict:
+def make_plan(
+    folder: Path,
+    profiles: Path,
+    urls: Mapping[str, Sequence[str]],
+    headroom_ratio: float = HEADROOM_RATIO,
+) -> dict:
     """Writes a question, plans it, and writes the endpoints beside it; returns the plan."""
     folder.mkdir()
-    _write_question(folder)
+    _write_question(folder, headroom_ratio)
     rb("plan", str(folder), "--profiles", str(profiles), "--effort", "quick", "--quiet")
     served = {
         name: [{"url": url, "served_model_name": name} for url in each]
@@ -161,7 +166,7 @@ def plan(folder: Path, profiles: Path, urls: Mapping[str, Sequence[str]]) -> dic
     return json.loads((folder / "plan.json").read_text())
 
 
-def _write_question(folder: Path) -> None:
+def _write_question(folder: Path, headroom_ratio: float) -> None:
     heading = "class,model_name,n_prompts,score,input_tokens_mean,input_tokens_cv,"
     rows = [heading + "output_tokens_mean,output_tokens_cv,source"]
     classes = ""
@@ -181,7 +186,7 @@ def _write_question(folder: Path) -> None:
     (folder / "question.yaml").write_text(
         f"version: 1\ntitle: timed engines\nclasses:\n{classes}arrivals: {{process: poisson}}\n"
         f"class_scores: class_scores.csv\nstock: {{pretended: 6}}\nreplicas:\n{replicas}"
-        f"choose: best_quality\nheadroom_ratio: {HEADROOM_RATIO}\n"
+        f"choose: best_quality\nheadroom_ratio: {headroom_ratio}\n"
     )
 
 
@@ -191,15 +196,15 @@ def _write_question(folder: Path) -> None:
 def draw_trace(seconds: float, seed: int, faster: Mapping[str, float] | None = None) -> list[Asked]:
     """Returns Poisson arrivals of all classes with lognormal lengths.
 
-    The lengths are stratified: each of n lies in another n-th of its distribution. So what is
-    measured is off by little more than what the queues do by chance.
+    They are stratified: as many as the rate says, at moments drawn evenly, which is a Poisson
+    process of that many; and each of n lengths lies in another n-th of its distribution. So what
+    is measured is off by little more than what the queues do by chance.
     """
     random = np.random.default_rng(seed)
     trace = []
     for name, traffic in CLASSES.items():
         rate_rps = traffic.rate_rps * (faster or {}).get(name, 1.0)
-        at_s = np.cumsum(random.exponential(1 / rate_rps, round(2 * rate_rps * seconds + 50)))
-        at_s = at_s[at_s < seconds]
+        at_s = random.uniform(0.0, seconds, round(rate_rps * seconds))
         mean_in, cv_in, mean_out, cv_out = traffic.lengths
         n_input = _lognormal(random, len(at_s), mean_in, cv_in)
         n_output = _lognormal(random, len(at_s), mean_out, cv_out)

@@ -52,8 +52,10 @@ def test_a_step_and_one_with_one_more_are_two_steps(n, context, own):
         ({"n": (1, 2, 4)}, "one entry per knot, got 3, 4"),
         ({"n": (1, 2, 2, 8)}, "n ascends"),
         ({"n": (-1, 2, 4, 8)}, "n ascends"),
-        ({"decode_ms": (10.0, -1.0, 13.0, 21.0)}, "no negative time"),
-        ({"prompt_token_ms": -0.1}, "no negative time"),
+        ({"decode_ms": (10.0, -1.0, 13.0, 21.0)}, "not negative"),
+        ({"context_token_ms": (0.0, 0.0, math.inf, 0.0)}, "finite"),
+        ({"prompt_token_ms": -0.1}, "not negative"),
+        ({"request_ms": math.nan}, "finite"),
         ({"max_num_seqs": 0}, "at least 1"),
         ({"kv_capacity_tokens": 0}, "at least 1"),
     ],
@@ -117,6 +119,12 @@ def test_a_slow_instance_takes_as_many_times_as_long_but_for_the_request_itself(
     assert slow.added_ms == pytest.approx(3.0 * normal.added_ms)
 
 
+@pytest.mark.parametrize("load", [Load(), Load(n_running=2, decode_tokens=80, kv_tokens=90)])
+def test_a_prompt_all_in_the_cache_takes_a_step(load):
+    none, one = (predict_delay(curve(), load, f, 10, 10).ttft_ms for f in (0, 1))
+    assert none == pytest.approx(one - 0.1)
+
+
 def test_an_answer_of_one_token_has_no_steps_after_the_first():
     delay = predict_delay(curve(), Load(n_running=2, decode_tokens=100, kv_tokens=50), 10, 10, 1)
     assert delay.e2e_ms == delay.ttft_ms
@@ -141,6 +149,63 @@ def test_nothing_is_ever_negative_or_endless(load, tokens, output):
     delay = predict_delay(curve(), load, tokens, tokens, output)
     assert all(math.isfinite(each) and each >= 0.0 for each in delay)
     assert delay.wait_ms <= delay.ttft_ms <= delay.e2e_ms
+
+
+def spelled_out(c, load, f, p, o):
+    """The lines of the program in delay.py."""
+    S, C, B, D, g = (c.max_num_seqs, c.kv_capacity_tokens, c.max_num_batched_tokens,
+                     c.prompt_token_ms, c.step_ms)  # fmt: skip
+    R, W, P, L, K = (load.n_running, load.n_waiting, load.prefill_tokens, load.decode_tokens,
+                     load.kv_tokens)  # fmt: skip
+    U, u, there = load.usual_running, min(load.prefill_ratio, 0.9), R + W
+    if there < 0.01:
+        wait, x, r, h = 0.0, p, 1.0, there
+        ttft = max(math.ceil(f / B), 1) * g(0, 0) + D * f
+    else:
+        x, r, h = (K + P) / there, max(L / there, 1.0), there
+        R = max(R, 1.0)
+        j = there + 1 - S
+        if K + P + p > C:
+            j = max(j, (K + P + p - C) / max(K / R - r, K / (4 * R), 1.0))
+        j = max(j, 0.0)
+        together = f + (P if j == 0 else 0)
+        b = max(math.ceil(together / (B - R)), 1) if B - R > 1 else max(together, 1)
+        wait = j * r / R * g(R, K) + D * P if j > 0 else 0.0
+        ttft = (0.5 + j * r / R + b) * g(R, K) + D * (P + f)
+        h = R - 1 if j > 0 else there
+    later = max(o - 1, 0.0)
+    q = (1 - math.exp(-later / r)) * r / later if later else 1.0
+    n = 1 + min(S - 1, h * q + U * (1 - q))
+    k_without = min(C, (n - 1) * (x + q * later / 2))
+    k = k_without + p + later / 2
+    tpot = g(n, k) / (1 - u)
+    longer = max(g(n, k) - g(n - 1, k_without), 0.0)
+    added = h * D * f + (n - 1) * later * longer
+    slow = load.slowness_ratio
+    e2e = c.request_ms + slow * (ttft + later * tpot)
+    return wait * slow, c.request_ms + ttft * slow, tpot * slow, e2e, added * slow
+
+
+@settings(derandomize=True, max_examples=120)
+@given(
+    LOADS,
+    st.sampled_from([0.0, 0.004, 1.0]),
+    st.integers(0, 5000),
+    st.integers(0, 5000),
+    st.integers(0, 800),
+    st.sampled_from([4, 12, 512]),
+)
+def test_against_the_program_spelled_out(load, size, fresh, cached, output, budget):
+    load.n_running, load.n_waiting = load.n_running * size, load.n_waiting * size
+    steps = curve(max_num_batched_tokens=budget)
+    found = predict_delay(steps, load, fresh, fresh + cached, output)
+    expected = spelled_out(steps, load, fresh, fresh + cached, output)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_prefills_that_would_take_all_the_time_leave_a_tenth_of_it():
+    usual, full = (predict_delay(curve(), Load(prefill_ratio=u), 9, 9, 9) for u in (0.0, 1.0))
+    assert full.tpot_ms == pytest.approx(10.0 * usual.tpot_ms)
 
 
 @settings(derandomize=True)

@@ -32,7 +32,7 @@ def delay(e2e_ms, added_ms=0.0, wait_ms=0.0):
 def worth(o, d, prices):
     spent = prices.quality_per_usd * o.usd + prices.quality_per_s * d.e2e_ms / 1e3
     spent += prices.quality_per_added_s * (d.added_ms + 2.0 * d.wait_ms) / 1e3
-    return o.quality + o.affinity - o.price * o.work - spent
+    return o.quality - o.price * o.work - spent
 
 
 def spelled_out(offers, delays, prices, wants):
@@ -59,7 +59,7 @@ def spelled_out(offers, delays, prices, wants):
     found = {i: worth(offers[i], delays[i], prices) for i in left}
     top = max(found.values())
     near = [i for i in left if found[i] >= top - 1e-12]
-    return min(near, key=lambda i: (offers[i].work, i))
+    return min(near, key=lambda i: (offers[i].work, delays[i].e2e_ms, i))
 
 
 HALVES = st.integers(0, 4).map(lambda k: k / 2)
@@ -72,8 +72,7 @@ OFFERS = st.builds(
     input_tokens=st.just(10.0),
     fresh_tokens=st.just(10.0),
     output_tokens=st.just(10.0),
-    high_ratio=st.sampled_from([1.0, 2.0]),
-    affinity=HALVES,
+    high_ratio=st.sampled_from([0.5, 1.0, 2.0]),
     price=HALVES,
     usd_high_ratio=st.sampled_from([1.0, 2.0]),
 )
@@ -81,7 +80,7 @@ DELAYS = st.builds(delay, st.integers(0, 4).map(lambda k: 500.0 * k), HALVES, HA
 WISH = st.none() | HALVES
 
 
-@settings(derandomize=True, max_examples=150)
+@settings(derandomize=True, max_examples=90)
 @given(
     st.lists(st.tuples(OFFERS, DELAYS), min_size=1, max_size=6),
     st.builds(Prices, HALVES, HALVES, HALVES),
@@ -95,17 +94,21 @@ def test_against_filters_spelled_out(pairs, prices, wants):
         worth(offers[expected], delays[expected], prices), abs=1e-9
     )
     assert offers[chosen].work == offers[expected].work
+    assert delays[chosen].e2e_ms == delays[expected].e2e_ms
 
 
 def test_without_wants_the_largest_worth_wins():
-    offers = [offer(quality=0.6), offer(quality=0.9, price=0.2), offer(quality=0.5, affinity=0.3)]
+    offers = [offer(quality=0.6), offer(quality=0.9, price=0.2), offer(quality=0.8)]
     assert choose(offers, [delay(1000.0)] * 3, Prices()) == 2
     assert choose(offers, [delay(1000.0), delay(1000.0), delay(20_000.0)], PRICES) == 1
 
 
-def test_ties_go_to_the_least_work_and_then_to_the_first():
-    offers = [offer(work=2.0), offer(work=1.0), offer(work=1.0)]
-    assert choose(offers, [delay(100.0)] * 3, Prices()) == 1
+@pytest.mark.parametrize(("times_ms", "chosen"), [((100, 100, 100), 1), ((5, 100, 90), 2)])
+def test_ties_go_to_the_least_work_then_to_the_soonest_and_then_to_the_first(times_ms, chosen):
+    offers, delays = [offer(work=w) for w in (2.0, 1.0, 1.0)], [delay(ms) for ms in times_ms]
+    assert choose(offers, delays, Prices()) == chosen
+    by_work = dict(zip(map(id, offers), delays, strict=True))
+    assert decide(offers, lambda o: by_work[id(o)], Prices()) == (chosen, delays[chosen])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def predicted_by(ledger, now_s):
     )
 
 
-@settings(derandomize=True, max_examples=120, deadline=None)
+@settings(derandomize=True, max_examples=80, deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -163,7 +166,7 @@ def predicted_by(ledger, now_s):
             st.integers(1, 3),
             st.integers(1, 2000),
             st.integers(1, 600),
-            st.sampled_from([1.0, 1.5]),
+            st.sampled_from([0.8, 1.0, 1.5]),
         ),
         min_size=1,
         max_size=8,
@@ -185,9 +188,6 @@ def test_a_decision_is_the_choice_with_all_delays_known(rows, busy, prices, want
     ]  # fmt: skip
     delay_of = predicted_by(ledger, 1.0)
     delays = [delay_of(o) for o in offers]
-    for o, d in zip(offers, delays, strict=True):
-        o.soonest_ms = ledger.soonest_ms(o.instance, o.output_tokens)
-        assert o.soonest_ms <= d.e2e_ms
     expected = choose(offers, delays, prices, wants)
     assert decide(offers, delay_of, prices, wants) == (expected, delays[expected])
     left = [i for i, o in enumerate(offers) if o.instance]  # nobody may go to instance 0
@@ -209,11 +209,10 @@ def test_predictions_that_cannot_change_the_choice_are_not_asked_for():
     offers = [
         offer(instance=0, quality=0.5),
         offer(instance=1, quality=0.9),
-        offer(instance=2, quality=0.9, soonest_ms=30_000.0),
-        offer(instance=3, quality=0.89),
+        offer(instance=2, quality=0.89),
     ]
     assert decide(offers, delay_of, PRICES) == (1, delay(1000.0))
-    assert asked == [1, 3]
+    assert asked == [1, 2]
 
 
 def test_a_batch_does_not_herd_when_the_ledger_is_told_of_each_choice():

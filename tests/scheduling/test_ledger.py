@@ -1,6 +1,8 @@
 """What the ledger holds: exact in its counting, sensible between events."""
 
 import math
+import pickle
+from collections import deque
 from dataclasses import replace
 
 import pytest
@@ -112,6 +114,41 @@ def test_a_clock_that_goes_back_is_taken_to_stand_still():
     assert book.load(0, 8.0).n_running == 0.0
 
 
+def test_steps_back_of_the_clock_change_nothing_of_what_is_usual():
+    books = [ledger(), ledger()]
+    for k in range(200):
+        for book, back_s in zip(books, (0.0, 1e9), strict=True):
+            ticket = book.sent(0, 50, 10, k)
+            early = book.sent(0, 50, 10, k - back_s)
+            book.reconcile(0, Seen(4, 0, 500.0, k), k - back_s)
+            book.ended(early, k - back_s, 5)
+            book.ended(ticket, k + 0.5)
+    assert books[0].load(0, 200.0) == books[1].load(0, 200.0)
+
+
+def test_a_telling_of_the_future_counts_as_one_of_now():
+    book = ledger()
+    book.reconcile(0, Seen(3, 0, None, 1e9), 1.0)
+    assert book.load(0, 1.0).n_running == 3.0
+    assert book.load(0, 1.0 + HALF_LIFE_S).n_running == pytest.approx(1.5)
+
+
+def test_memory_does_not_grow_with_the_requests_served():
+    book, there, now_s, sizes = ledger(0.5), deque(), 0.0, []
+    for k in range(8_000):  # the instance is never empty
+        now_s += 0.05
+        there.append(book.sent(0, 1 + k % 700, 1 + k % 90, now_s))
+        if k % 3:
+            book.first_token(there[-1], now_s)
+        if k % 20 == 0:
+            book.reconcile(0, Seen(20, 3, None, now_s - 0.2), now_s)
+        if len(there) > 20:
+            book.ended(there.popleft(), now_s, 20)
+        if k in (1000, 7999):
+            sizes.append(len(pickle.dumps(book)))
+    assert sizes[1] < 1.2 * sizes[0]
+
+
 # ---- Between events ------------------------------------------------------------------------------
 
 
@@ -161,6 +198,18 @@ def test_whoever_finds_no_place_waits_and_nothing_of_it_is_prefilled():
     assert book.load(0, 5.02).prefill_tokens < 20.0
 
 
+def test_only_as_many_as_have_a_place_are_prefilled():
+    """Ten come at once and four have a place: the others do not decode meanwhile."""
+    book = ledger()
+    tickets = [book.sent(0, 10, 100, 0.0) for _ in range(10)]
+    load = book.load(0, 0.514)  # a step of 10 ms with 40 tokens takes 14 ms, then come 50
+    assert (load.n_running, load.n_waiting) == (4.0, 6.0)
+    assert of(load) == pytest.approx([60.0, 4 * 50.0 + 600.0, 4 * (10 + 50.0)])
+    for ticket in tickets[:3]:
+        book.ended(ticket, 0.514)
+    assert of(book.load(0, 0.527))[:2] == pytest.approx([30.0, 49.0 + 600.0])
+
+
 def test_an_answer_that_never_comes_keeps_its_instance_busy():
     book = ledger(0.5)
     book.sent(0, 100, 80, 0.0)
@@ -199,6 +248,18 @@ def test_how_slow_an_instance_is_is_learned_from_its_answers(ratio):
         now_s += 400 * 0.010 * ratio  # an answer of 401 tokens at 10 ms each, times the ratio
         book.ended(ticket, now_s, 401)
     assert book.load(0, now_s).slowness_ratio == pytest.approx(ratio, rel=0.05)
+
+
+def test_answers_that_come_whole_do_not_make_an_instance_look_fast():
+    """The first token of one that is not streamed is seen with the last."""
+    book, now_s = ledger(), 0.0
+    for _ in range(30):
+        ticket = book.sent(0, 1, 400, now_s)
+        now_s += 8.0
+        book.first_token(ticket, now_s)
+        now_s += 0.002
+        book.ended(ticket, now_s, 400)
+    assert book.load(0, now_s).slowness_ratio == 1.0
 
 
 def answered(book, g, now_s, ratio, n=10):
@@ -253,6 +314,18 @@ def test_how_many_run_as_a_rule_is_an_average_over_time():
     load = book.load(0, 800.0)
     assert load.usual_running == pytest.approx(0.5, rel=2.0 / MEMORY_S)
     assert load.prefill_ratio == pytest.approx(0.1 * 50 / 2000, rel=2.0 / MEMORY_S)
+
+
+def test_prefills_of_a_slow_instance_take_more_of_its_time():
+    ratios = []
+    for slowness in (1.0, 3.0):
+        book = ledger()
+        now_s = answered(book, 0, 0.0, slowness, n=40)
+        for k in range(100):
+            book.ended(book.sent(0, 500, 10, now_s + k), now_s + k + 0.5)
+        ratios.append(book.load(0, now_s + 100).prefill_ratio)
+    assert ratios[0] == pytest.approx(0.1 * 500 / 1000, rel=0.05)
+    assert ratios[1] == pytest.approx(3.0 * ratios[0], rel=0.1)
 
 
 # ---- What instances say of themselves ------------------------------------------------------------

@@ -38,7 +38,7 @@ STEPS = st.lists(
 )
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(STEPS, st.sampled_from([0.0, 0.25, 0.6, 1.0]), st.randoms(use_true_random=False))
 def test_against_sums(steps, floor_ratio, random):
     tally, plain = Tally(floor_ratio), Plain(floor_ratio)

@@ -26,7 +26,7 @@ Usable = Callable[[int], Sequence[int]]
 
 @dataclass(frozen=True)
 class Pace:
-    """The habits of the proxy in picoseconds."""
+    """The rhythm of the proxy in picoseconds."""
 
     window_ps: int
     n_most: int

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from test_simulate_cascades_against_reference import case_of, engine_run
 
-from planner.scheduling.fused import Prices, Wants
+from planner.scheduling.fused import Prices
 from planner.scheduling.ledger import Seen
 from planner.scheduling.routebalance import PRESETS, Weights
 from planner.simulate.choosers import Believed, ByRouteBalance, Fused
-from planner.simulate.choosing import Habits
+from planner.simulate.choosing import Rhythm
 from planner.simulate.cluster import Cluster, PoolSetup, run
 from planner.simulate.curves import curve_of
 from planner.simulate.demand import CascadeDemand, Demand, TokenArrays
@@ -109,10 +109,10 @@ def test_what_has_not_happened_yet_is_not_heard():
 
 
 def test_a_batch_closes_by_time_or_when_it_is_full_and_is_sent_when_all_is_decided():
-    habits = Habits(window_s=0.1, n_most=3, decision_s=0.02)
+    rhythm = Rhythm(window_s=0.1, n_most=3, decision_s=0.02)
     script = Script(0, 0, 0, 1, 1)
     moments = (0.0, 0.03, 0.05, 0.06, 0.5)
-    records = run(cluster(), demand(*moments), chooser=script, habits=habits).records
+    records = run(cluster(), demand(*moments), chooser=script, rhythm=rhythm).records
     # Full with the third at 0.05, decided by 0.11; then 0.06 waits for its window to pass.
     assert [entry[::2] for entry in of_kind(script, "choose")] == [
         (2, 0.05),
@@ -128,23 +128,23 @@ def test_a_batch_closes_by_time_or_when_it_is_full_and_is_sent_when_all_is_decid
 
 
 def test_a_decider_that_is_late_takes_what_has_come_meanwhile():
-    habits = Habits(n_most=8, decision_s=0.1)
+    rhythm = Rhythm(n_most=8, decision_s=0.1)
     script = Script(0, 0, 0)
-    run(cluster(), demand(0.0, 0.01, 0.09), chooser=script, habits=habits)
+    run(cluster(), demand(0.0, 0.01, 0.09), chooser=script, rhythm=rhythm)
     assert [entry[::2] for entry in of_kind(script, "choose")] == [(0, 0.0), (2, 0.1), (1, 0.1)]
 
 
 def test_looks_come_at_their_time_and_are_heard_later():
-    habits = Habits(look_every_s=0.05, look_age_s=0.02)
+    rhythm = Rhythm(look_every_s=0.05, look_age_s=0.02)
     script = Script(0, 1)
-    run(cluster(), demand(0.0, 0.13, output=5), chooser=script, habits=habits)
+    run(cluster(), demand(0.0, 0.13, output=5), chooser=script, rhythm=rhythm)
     at_small = [entry[1:] for entry in of_kind(script, "seen") if entry[0] == 0]
     assert at_small == [(1, 0.05, 0.07), (0, 0.1, 0.12)]  # done at 0.02 + 4 x 0.011
 
 
 def test_a_look_at_every_decision_is_fresh():
     script = Script(0, 0)
-    run(cluster(), demand(0.0, 0.03), chooser=script, habits=Habits(look_every_s=0.0))
+    run(cluster(), demand(0.0, 0.03), chooser=script, rhythm=Rhythm(look_every_s=0.0))
     seen = of_kind(script, "seen")
     assert [entry[1:] for entry in seen if entry[0] == 0] == [(0, 0.0, 0.0), (1, 0.03, 0.03)]
 
@@ -165,9 +165,9 @@ def test_what_dies_with_its_replica_is_chosen_for_again_elsewhere():
 
 def test_a_decided_request_whose_replica_died_before_it_was_sent_is_chosen_for_again():
     script = Script(2, 1)
-    habits = Habits(decision_s=0.05)
+    rhythm = Rhythm(decision_s=0.05)
     records = run(
-        cluster(), demand(0.0), [Failure("big", 1, 0.01)], chooser=script, habits=habits
+        cluster(), demand(0.0), [Failure("big", 1, 0.01)], chooser=script, rhythm=rhythm
     ).records
     assert of_kind(script, "ended") == [(0, 0.05, None)]
     assert of_kind(script, "choose") == [(0, (0, 1, 2), 0.0), (0, (0, 1), 0.05)]
@@ -218,18 +218,18 @@ def test_cascades_leave_nothing_to_choose():
 @pytest.mark.parametrize(
     "wrong", [{"window_s": -1.0}, {"n_most": 0}, {"look_every_s": -0.1}, {"look_age_s": -0.1}]
 )
-def test_habits_that_cannot_be(wrong):
+def test_a_rhythm_that_cannot_be(wrong):
     with pytest.raises(ValueError, match=r"not negative|at least one"):
-        Habits(**wrong)
+        Rhythm(**wrong)
 
 
 # ---- Choosers ------------------------------------------------------------------------------------
 
 
-def chosen(make, moments, beliefs, habits=None, **more) -> list[tuple[int, int]]:
+def chosen(make, moments, beliefs, rhythm=None, **more) -> list[tuple[int, int]]:
     setup, asked = cluster(), demand(*moments, **more)
-    habits = habits or Habits()
-    records = run(setup, asked, chooser=make(setup, asked, beliefs), habits=habits).records
+    rhythm = rhythm or Rhythm()
+    records = run(setup, asked, chooser=make(setup, asked, beliefs), rhythm=rhythm).records
     return list(zip(records.pool_index.tolist(), records.replica_index.tolist(), strict=True))
 
 
@@ -256,15 +256,6 @@ def test_a_ledger_spreads_what_comes_at_once():
     assert sorted(found[:2]) == [(0, 0), (0, 1)]
 
 
-def test_wants_of_single_requests_are_met():
-    wants = {1: Wants(budget_usd=2e-5), 2: Wants(quality_at_least=0.6)}
-    cheap = Prices(quality_per_usd=1e6)
-    found = chosen(lambda *given: Fused(*given, cheap, wants=wants), [0.0, 1.0, 2.0], believed(3))
-    assert [p for p, _ in found] == [0, 0, 1]
-    found = chosen(lambda *given: Fused(*given, Prices(), wants=wants), [0, 1, 2], believed(3))
-    assert [p for p, _ in found] == [1, 0, 1]
-
-
 def test_the_longest_predicted_answer_is_decided_first():
     beliefs = believed(3)
     beliefs.output_tokens[:, 1] = [5.0, 50.0, 20.0]
@@ -289,16 +280,16 @@ def test_the_longest_predicted_answer_is_decided_first():
     ],
 )
 def test_routebalance_scores_an_idle_cluster(weights, pool):
-    habits = Habits(look_every_s=0.0)
+    rhythm = Rhythm(look_every_s=0.0)
     make = lambda *given: ByRouteBalance(*given, weights)  # noqa: E731
-    assert chosen(make, [0.0], believed(1), habits)[0][0] == pool
+    assert chosen(make, [0.0], believed(1), rhythm)[0][0] == pool
 
 
 def test_routebalance_counts_what_it_sent_within_a_batch_and_forgets_it_at_the_next():
     """Four at once go to both small ones in turn; without a look nothing ever leaves the counts."""
-    habits = Habits(window_s=0.01, n_most=4, look_every_s=0.0)
+    rhythm = Rhythm(window_s=0.01, n_most=4, look_every_s=0.0)
     make = lambda *given: ByRouteBalance(*given, Weights(0.0, 1.0, 0.0))  # noqa: E731
-    found = chosen(make, [0.0] * 4, believed(4), habits)
+    found = chosen(make, [0.0] * 4, believed(4), rhythm)
     assert sorted(found) == [(0, 0), (0, 0), (0, 1), (0, 1)]
     setup, asked = cluster(), demand(0.0)
     chooser = make(setup, asked, believed(1))
@@ -327,11 +318,14 @@ def test_routebalance_waits_for_what_is_pending_where_no_place_is_free():
 
 
 def test_the_curve_of_an_engine_is_its_table():
-    setup = engine(12.0)
+    random = np.random.default_rng(0)
+    decode_ps, context_ps = random.integers(0, 10 * PS_PER_MS, (2, 9)).cumsum(axis=1).tolist()
+    steps = StepTimes(tuple(decode_ps), tuple(context_ps), prompt_token_ps=PS_PER_MS // 10)
+    setup = EngineSettings(steps, 8, max_num_batched_tokens=512, kv_blocks=1000)
     curve = curve_of(setup, 3 * PS_PER_MS)
-    assert curve.n == (0, 1, 2, 4, 8)
     for n in range(9):
-        assert curve.step_ms(n, 700) == pytest.approx(setup.steps.decode_ps[n] / PS_PER_MS)
+        wanted_ms = (decode_ps[n] + 700 * context_ps[n]) / PS_PER_MS
+        assert curve.step_ms(n, 700) == pytest.approx(wanted_ms)
     assert (curve.request_ms, curve.prompt_token_ms, curve.max_num_seqs) == (3.0, 0.1, 8)
     assert curve.kv_capacity_tokens == 16_000
 

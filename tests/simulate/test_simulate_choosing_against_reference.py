@@ -17,13 +17,13 @@ from test_simulate_cluster_against_reference import class_names, pool_names, rou
 from planner.scheduling.balance import make_policy
 from planner.scheduling.delay import predict_delay
 from planner.scheduling.ledger import Ledger, Seen
-from planner.simulate.choosing import Habits
+from planner.simulate.choosing import Rhythm
 from planner.simulate.cluster import Cluster, PoolSetup, Run, run
 from planner.simulate.curves import curve_of
 from planner.simulate.demand import Demand
 from planner.simulate.failures import changes
 from planner.simulate.records import Outcome
-from planner.simulate.replicas import MEAN_LENGTH_CV, mean_answers
+from planner.simulate.replicas import mean_answers
 from planner.simulate.settings import Times
 from planner.simulate.units import PS_PER_S
 
@@ -78,9 +78,9 @@ def pace_of(seed: int, unit_ps: int) -> Pace:
     )
 
 
-def habits_of(pace: Pace) -> Habits:
+def rhythm_of(pace: Pace) -> Rhythm:
     every_ps = pace.look_every_ps
-    return Habits(
+    return Rhythm(
         window_s=pace.window_ps / PS_PER_S,
         n_most=pace.n_most,
         decision_s=pace.decision_ps / PS_PER_S,
@@ -148,9 +148,9 @@ def told(seed: int) -> tuple[ReferenceChoosing, Listener]:
 
 def ran(seed: int) -> tuple[Run, Listener]:
     case, listener = cluster_case(seed), Listener()
-    habits = habits_of(pace_of(seed, unit_of(case)))
+    rhythm = rhythm_of(pace_of(seed, unit_of(case)))
     cluster = cluster_of(case, "round_robin")
-    return run(cluster, demand_of(case), case.failures, chooser=listener, habits=habits), listener
+    return run(cluster, demand_of(case), case.failures, chooser=listener, rhythm=rhythm), listener
 
 
 def compare(seed: int) -> Counter[str]:
@@ -195,7 +195,7 @@ class ByHand:
         ]
         self.first = np.cumsum([0, *case.n_replicas])
         pool_of = np.repeat(range(len(case.engines)), case.n_replicas)
-        self.ledger = Ledger([self.curves[p] for p in pool_of], length_cv=MEAN_LENGTH_CV)
+        self.ledger = Ledger([self.curves[p] for p in pool_of])
         self.start = [0] * len(case.engines)
         self.tickets: dict[int, int] = {}
         self.pool_of = pool_of.tolist()

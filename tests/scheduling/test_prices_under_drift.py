@@ -1,4 +1,4 @@
-"""Per-prompt routing: the plan's work is kept when the mix drifts, and prices come back."""
+"""Per-prompt routing by prices per second of work: the plan's work is kept when the mix drifts."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from planner.scheduling.choice import best_model
-from planner.scheduling.priced import N_IN_WINDOW, PricedModels
+from planner.scheduling.feedback import PriceKeeper
 
-RATE_RPS = 20.0
+RATE_RPS, N_IN_WINDOW = 20.0, 2000
 SIZE = np.array([1.0, 4.0, 16.0])  # work per token of three models
 SHARES = (0.6, 0.3, 0.1)
 
@@ -58,17 +58,19 @@ class Served(NamedTuple):
     moved: np.ndarray  # how far the prices were above the plan's
 
 
-def serve(models, asked, n_in_flight=20):
+def serve(keeper, asked, n_in_flight=20):
     chosen, work, moved = [], np.zeros(asked.quality.shape), []
     for i in range(len(work)):
-        m = models.pick(asked.quality[i], asked.predicted[i], 1.0 / RATE_RPS)
+        now = asked.quality[i : i + 1], asked.predicted[i : i + 1], keeper.price
+        m = int(best_model(*now)[0])
+        keeper.routed(m, float(asked.predicted[i, m]), 1.0 / RATE_RPS)
         chosen.append(m)
-        moved.append(models.moved())
+        moved.append(keeper.price - PRICES)
         work[i, m] = asked.realised[i, m]
         j = i - n_in_flight
         if j >= 0:
             m = chosen[j]
-            models.finished(m, float(asked.predicted[j, m]), float(asked.realised[j, m]))
+            keeper.finished(m, float(asked.predicted[j, m]), float(asked.realised[j, m]))
     return Served(work, np.array(moved))
 
 
@@ -80,13 +82,13 @@ def worst_ratio(work):
 
 
 def new():
-    return PricedModels(PRICES, CAPS, rate_rps=RATE_RPS)
+    return PriceKeeper(PRICES, CAPS, window=N_IN_WINDOW / RATE_RPS)
 
 
 def test_the_mix_of_the_plan_is_served_as_planned():
     """Same kind of traffic, other requests: loads are the plan's, and prices stay about there."""
-    models = new()
-    work, moved = serve(models, mix(6000, 7, hard_ratio=0.3))
+    keeper = new()
+    work, moved = serve(keeper, mix(6000, 7, hard_ratio=0.3))
     ratio = work[2000:].mean(axis=0) * RATE_RPS / WORK_PER_S
     assert ratio == pytest.approx(1.0, abs=0.06)
     assert worst_ratio(work) <= 1.05
@@ -94,9 +96,9 @@ def test_the_mix_of_the_plan_is_served_as_planned():
 
 
 def test_a_mix_that_drifts_keeps_the_caps_and_moves_the_prices():
-    models = new()
+    keeper = new()
     for hard_ratio in (0.3, 0.45, 0.6):  # more and more want what there is little of
-        work, moved = serve(models, mix(3000, int(100 * hard_ratio), hard_ratio=hard_ratio))
+        work, moved = serve(keeper, mix(3000, int(100 * hard_ratio), hard_ratio=hard_ratio))
         assert worst_ratio(work) <= 1.05
     assert moved[1000:].mean(axis=0)[2] > 0.6 * PRICES[2]
     assert (work[1000:].mean(axis=0) * RATE_RPS / CAPS)[2] > 0.9  # and not by using less
@@ -111,27 +113,8 @@ def test_fixed_prices_break_the_caps_on_the_same_drift():
 
 
 def test_prices_fall_when_fewer_want_the_dear_model_and_come_back():
-    models = new()
-    moved = serve(models, mix(4000, 3, hard_ratio=0.05)).moved
+    keeper = new()
+    moved = serve(keeper, mix(4000, 3, hard_ratio=0.05)).moved
     assert moved[2000:].mean(axis=0)[2] < -0.25 * PRICES[2]
-    moved = serve(models, mix(6000, 4, hard_ratio=0.3)).moved
+    moved = serve(keeper, mix(6000, 4, hard_ratio=0.3)).moved
     assert moved[3000:].mean(axis=0)[2] == pytest.approx(0.0, abs=0.35 * PRICES[2])
-
-
-def test_a_model_without_a_cap_keeps_its_price():
-    models = new()
-    serve(models, mix(500, 5, hard_ratio=0.9))
-    assert models.moved()[0] == 0.0
-
-
-def test_only_allowed_models_are_chosen():
-    models, asked = new(), mix(200, 6, hard_ratio=0.9)
-    for i in range(200):
-        assert models.pick(asked.quality[i], asked.predicted[i], 0.05, [True, False, True]) != 1
-    with pytest.raises(ValueError, match="no model"):
-        models.pick(asked.quality[0], asked.predicted[0], 0.05, [False] * 3)
-
-
-def test_a_rate_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="rate_rps"):
-        PricedModels(PRICES, CAPS, rate_rps=0.0)
