@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from planner.runtime.health import FailureKind, Health, State
-from planner.runtime.instance import Backend, Instance, Key, backends_of, curve_of, instances_of
+from planner.runtime.instance import (
+    Backend,
+    Instance,
+    Key,
+    backends_of,
+    curve_of,
+    instances_of,
+    ranks_together,
+)
 from planner.runtime.ledger import reconcile
 from planner.runtime.ranks import BATCH_POLICIES, Hold, make_batch_policy
 from planner.runtime.team import Events, Group, Team
@@ -218,22 +226,24 @@ class Fleet:
         for a rank choose anew.
         """
         former = [hold for hold, rank in self._holds.values() if rank == 0]
-        known = {key: instance.index for key, instance in self._by_key.items()}
-        self._by_key = instances_of(setup, known, self._free_index)
+        indices = {key: instance.index for key, instance in self._by_key.items()}
+        self._by_key = instances_of(setup, indices, self._free_index)
         self.instances = list(self._by_key.values())
         self.backends = backends_of(setup, self.instances, self.backends)
         sheet = setup.sheet
         pools = setup.servers()
         self._curves = {
-            pool: curve_of(sheet.pools[pool]) if sheet and pool in sheet.pools else None
-            for pool in pools
+            pool: curve_of(known, ranks_together(known, servers))
+            if sheet and (known := sheet.pools.get(pool))
+            else None
+            for pool, servers in pools.items()
         }
         self._teams = {pool: self._team(setup, pool) for pool in pools}
         self._free_index = max([self._free_index, *(i.index + 1 for i in self.instances)])
         curves: list[StepCurve | None] = [None] * self._free_index
         for instance in self.instances:
             curves[instance.index] = self._curves[instance.pool]
-        before = set(known.values())
+        before = set(indices.values())
         kept = {i.index: i.index for i in self.instances if i.index in before}
         self._ledger.renewed(kept, curves)
         self._holds = {

@@ -106,22 +106,30 @@ def backends_of(
     return found
 
 
-def curve_of(pool: PoolSheet) -> StepCurve | None:
-    """Returns how fast one instance of a pool is; None where the plan does not know."""
+def ranks_together(pool: PoolSheet, servers: Iterable[Server]) -> int:
+    """Returns how many data-parallel ranks one instance is: all of a replica, or one told apart."""
+    return 1 if any(server.data_parallel_ranks > 1 for server in servers) else pool.n_ranks
+
+
+def curve_of(pool: PoolSheet, n_together: int = 1) -> StepCurve | None:
+    """Returns how fast one instance of a pool is; None where the plan does not know.
+
+    The sheet tells of one data-parallel rank; n_together of them share evenly what comes.
+    """
     if pool.steps is None or pool.max_num_seqs is None or pool.max_num_batched_tokens is None:
         if pool.ttft_ms is None or pool.tpot_ms is None:
             return None
         return StepCurve.fixed(pool.ttft_ms, pool.tpot_ms)
     capacity = pool.kv_capacity_tokens
     return StepCurve(
-        n=pool.steps.n,
+        n=tuple(n * n_together for n in pool.steps.n),
         decode_ms=pool.steps.decode_ms,
-        context_token_ms=pool.steps.context_token_ms,
-        prompt_token_ms=pool.prompt_token_ms,
+        context_token_ms=tuple(ms / n_together for ms in pool.steps.context_token_ms),
+        prompt_token_ms=pool.prompt_token_ms / n_together,
         request_ms=pool.request_ms,
-        max_num_seqs=pool.max_num_seqs,
-        kv_capacity_tokens=UNBOUNDED if capacity is None else int(capacity),
-        max_num_batched_tokens=pool.max_num_batched_tokens,
+        max_num_seqs=pool.max_num_seqs * n_together,
+        kv_capacity_tokens=UNBOUNDED if capacity is None else int(capacity) * n_together,
+        max_num_batched_tokens=pool.max_num_batched_tokens * n_together,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from math import log, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from planner.runtime.instance import curve_of
+from planner.runtime.instance import curve_of, ranks_together
 from planner.scheduling.delay import Delay, Load, StepCurve, predict_delay
 from planner.spec.base import Statistic, tail_ratio
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from planner.runtime.ask import Ask
     from planner.runtime.setup import Setup
     from planner.spec.question import Limit
-    from planner.spec.sheet import AnswerSheet, ClassSheet, PoolSheet, ServingSheet
+    from planner.spec.sheet import AnswerSheet, ClassSheet, ServingSheet
 
 KEPT = 0.5
 SLACK = 0.1
@@ -81,10 +81,19 @@ class Promises:
     def __init__(self, setup: Setup, sheet: ServingSheet) -> None:
         """Reads who uses which pool from the routes, and what was promised from the sheet."""
         self._sheet, self._n_workers = sheet, setup.options.n_workers
-        self.curves = {name: curve_of(pool) for name, pool in sheet.pools.items()}
+        servers = setup.servers()
+        together = {
+            name: ranks_together(pool, servers.get(name, ())) for name, pool in sheet.pools.items()
+        }
+        self.curves = {name: curve_of(pool, together[name]) for name, pool in sheet.pools.items()}
         self.users = _users(setup, sheet)
         self.levels: dict[str, tuple[Load, Load]] = {
-            name: _levels(pool, self.curves[name], name, self.users[name])
+            name: _levels(
+                pool.n_replicas * pool.n_ranks // together[name],
+                self.curves[name],
+                name,
+                self.users[name],
+            )
             for name, pool in sheet.pools.items()
         }
         """Of one instance of each pool: at the planned rates, and at a peak of them."""
@@ -157,12 +166,12 @@ def _users(setup: Setup, sheet: ServingSheet) -> dict[str, dict[str, _User]]:
 
 
 def _levels(
-    sheet: PoolSheet, curve: StepCurve | None, pool: str, users: Mapping[str, _User]
+    n_instances: int, curve: StepCurve | None, pool: str, users: Mapping[str, _User]
 ) -> tuple[Load, Load]:
     """Returns the load of one instance at the planned rates, and at a peak of them."""
     if curve is None or curve.is_fixed:
         return IDLE, IDLE
-    per_ms = 1e-3 / (sheet.n_replicas * sheet.n_ranks)
+    per_ms = 1e-3 / n_instances
     load = IDLE
     for _ in range(N_ROUNDS):
         n = decode_tokens = kv_tokens = prefill_ratio = 0.0

@@ -64,6 +64,20 @@ def test_every_rank_is_an_instance_of_one_server():
     assert not fleet.holds("pool")
 
 
+def test_ranks_that_are_not_told_apart_are_one_instance_as_fast_as_all_of_them():
+    """An engine of four ranks behind one address has their places, and predicts no queue."""
+    sheet = sheet_of({"pool": pool_sheet(n_ranks=N_RANKS)}, {"chat": class_sheet(["pool"])})
+    together = Fleet(setup_of({"pool": servers(2)}, sheet), 0.0).curve("pool")
+    apart = Fleet(setup_with("least_kv"), 0.0).curve("pool")
+    assert together is not None and apart is not None
+    assert together.max_num_seqs == N_RANKS * apart.max_num_seqs == N_RANKS * PLACES
+    assert together.kv_capacity_tokens == N_RANKS * apart.kv_capacity_tokens
+    for n in (1, 5, PLACES):  # evenly loaded, all ranks step as one alone does
+        assert together.step_ms(N_RANKS * n, N_RANKS * 300.0) == pytest.approx(
+            apart.step_ms(n, 300.0)
+        )
+
+
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(
     st.sampled_from(sorted(set(POLICIES) - {"random", "power_of_two"})),
