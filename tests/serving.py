@@ -25,7 +25,8 @@ from planner.cli.serve_files import Job
 from planner.runtime.setup import Options
 
 PATIENCE_S = 20.0  # of a busy machine; what is waited for takes milliseconds
-ROUTES = ROOT / "plans" / "demo" / "routes.json"
+DEMO_PLAN = ROOT / "tests" / "fixtures" / "demo_plan"  # as `rb plan plans/demo` writes it
+ROUTES = DEMO_PLAN / "routes.json"
 POOLS = ("llama-3.1-70b-h100-tp4", "llama-3.1-8b-h100", "llama-3.1-70b-b200-tp2")
 
 
@@ -115,10 +116,10 @@ def engine() -> Iterator[Engine]:
 
 
 def plan_folder(folder: Path, url: str, with_sheet: bool = False) -> Path:
-    """Makes a copy of plans/demo whose pools are all at one address; returns it."""
+    """Makes a copy of the demo's plan whose pools are all at one address; returns it."""
     folder.mkdir()
     for name in ("plan.json", "routes.json", *(["serving.json"] if with_sheet else [])):
-        shutil.copy(ROOT / "plans" / "demo" / name, folder)
+        shutil.copy(DEMO_PLAN / name, folder)
     (folder / "endpoints.yaml").write_text("".join(f"{pool}: {url}\n" for pool in POOLS))
     return folder
 

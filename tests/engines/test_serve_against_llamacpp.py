@@ -1,6 +1,6 @@
 """`rb serve` in front of real engines: four llama.cpp servers of two models, asked by real clients.
 
-The plan is that of plans/demo, one of its pools on two servers of the smaller model. What is served
+The plan is that of the demo, one of its pools on two servers of the smaller model. What is served
 is thousands of times smaller than what was planned: without serving.json no time counts.
 """
 

@@ -154,9 +154,9 @@ def demo_setup(demo_folder) -> Setup:
 
 @pytest.fixture(scope="module")
 def demo_folder():
-    from hand_plan import ROOT
+    from serving import DEMO_PLAN
 
-    return ROOT / "plans" / "demo"
+    return DEMO_PLAN
 
 
 def pages(setup: Setup, *records, worker: int = 0) -> tuple[Pages, Meter]:
