@@ -25,7 +25,7 @@ from planner.cli.serve_files import Job
 from planner.runtime.setup import Options
 
 PATIENCE_S = 20.0  # of a busy machine; what is waited for takes milliseconds
-DEMO_PLAN = ROOT / "tests" / "fixtures" / "demo_plan"  # as `rb plan plans/demo` writes it
+DEMO_PLAN = ROOT / "tests" / "demo_plan"  # as `rb plan plans/demo` writes it
 ROUTES = DEMO_PLAN / "routes.json"
 POOLS = ("llama-3.1-70b-h100-tp4", "llama-3.1-8b-h100", "llama-3.1-70b-b200-tp2")
 

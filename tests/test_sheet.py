@@ -110,7 +110,7 @@ def test_the_same_inputs_give_the_same_text(
 
 
 def test_the_committed_sheet_is_that_of_the_committed_plan(demo_inputs: Inputs) -> None:
-    folder = ROOT / "tests" / "fixtures" / "demo_plan"
+    folder = ROOT / "tests" / "demo_plan"
     written = ServingSheet.model_validate_json((folder / "serving.json").read_text())
     assert sheet_findings(demo_inputs, need_plan(folder), written, None, True) == []
 
