@@ -182,4 +182,16 @@ def plan_words(setup: Setup) -> str:
     pools = f"{n_pools} pool{'s' if n_pools != 1 else ''}"
     servers = f"{n_servers} server{'s' if n_servers != 1 else ''}"
     bare = ", without serving.json" if setup.sheet is None else ""
-    return f"plan {setup.routes.plan_hash[:12]}: {pools} on {servers}{bare}"
+    return f"plan {setup.routes.plan_hash[:12]}: {pools} on {servers}{bare}{_fewer(setup)}"
+
+
+def _fewer(setup: Setup) -> str:
+    """Returns which pools have fewer servers than the plan has replicas, in a few words."""
+    planned = setup.sheet.pools if setup.sheet is not None else {}
+    there = {pool: len(servers) for pool, servers in setup.servers().items()}
+    short = [
+        f"{name} has {there[name]} of {pool.n_replicas}"
+        for name, pool in planned.items()
+        if 0 < there.get(name, 0) < pool.n_replicas
+    ]
+    return f"; fewer than planned: {', '.join(short)}" if short else ""

@@ -18,7 +18,7 @@ from hand_plan import ROOT
 from serving import PATIENCE_S, POOLS, ROUTES, ask, engine, job, plan_folder, serving, until
 
 from planner.cli import serve_options
-from planner.cli.serve_files import Reloader
+from planner.cli.serve_files import Reloader, plan_words
 from planner.cli.serve_watch import EVERY_S
 from planner.errors import InputError
 from planner.quality.graders import KINDS
@@ -152,6 +152,18 @@ def test_the_names_in_the_options_are_those_that_there_are():
 
 
 # ---- What has changed ----------------------------------------------------------------------------
+
+
+def test_fewer_servers_than_replicas_are_told(tmp_path):
+    """The plan has two replicas of each large pool, and one server stands for each pool here."""
+    folder = plan_folder(tmp_path / "plan", "http://127.0.0.1:9", with_sheet=True)
+    setup = Reloader(job(folder)).setup
+    sheet = setup.sheet
+    assert sheet is not None
+    many = [name for name, pool in sheet.pools.items() if pool.n_replicas > 1]
+    told = plan_words(setup).partition("; fewer than planned: ")[2]
+    assert told == ", ".join(f"{name} has 1 of {sheet.pools[name].n_replicas}" for name in many)
+    assert len(many) == 2
 
 
 def test_files_are_taken_once_they_stand_still(tmp_path):

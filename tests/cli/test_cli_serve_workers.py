@@ -51,8 +51,9 @@ def test_a_worker_that_dies_is_started_again(tmp_path):
     ):
         assert rb.lines[0].endswith(", 2 workers")
         assert {rb.ask("rb/gsm")[0] for _ in range(20)} == {200}
-        assert told_by(rb) == {"0", "1"}
-        assert rb.count("rb_requests_total", outcome="ok") == 20
+        # On a busy machine a worker may not answer another in time; then it is left out.
+        until(lambda: told_by(rb) == {"0", "1"}, "both tell of themselves")
+        until(lambda: rb.count("rb_requests_total", outcome="ok") == 20, "all are counted")
 
         before = workers_of(rb)
         os.kill(before[0], signal.SIGKILL)
