@@ -58,7 +58,8 @@ def test_a_worker_that_dies_is_started_again(tmp_path):
         before = workers_of(rb)
         os.kill(before[0], signal.SIGKILL)
         until(lambda: len(workers_of(rb)) == 2 and workers_of(rb) != before, "it is replaced")
-        assert "ended with signal 9: started again in 0.1 s" in rb.err
+        told = "ended with signal 9: started again in 0.1 s"
+        until(lambda: told in rb.err, "it is told")
         until(lambda: told_by(rb) == {"0", "1"}, "both tell of themselves")
         assert {rb.ask("rb/gsm")[0] for _ in range(20)} == {200}
 
