@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.cli.offers import among
+from planner.cli.options import guess
+
 if TYPE_CHECKING:
     from planner.spec.base import Spec
 
@@ -14,6 +17,8 @@ KINDS = (
     "plan",
     "routes",
     "serving",
+    "policy",
+    "export",
     "pool",
     "rb-pool",
     "points",
@@ -26,33 +31,57 @@ KINDS = (
     "answers",
     "endpoints",
     "schedule",
+    "hour_rates",
     "trace",
 )
 
 
 def schema(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(KINDS)}.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=among(KINDS), metavar="NAME", help=f"One of: {', '.join(KINDS)}."
+        ),
+    ],
 ) -> None:
     """Prints the JSON Schema of a file kind (of one entry, for tables and journals).
 
     Example: rb schema question > question.schema.json
     """
-    kind = _kinds().get(name)
+    kind = kinds().get(name)
     if kind is None:
-        raise typer.BadParameter(f"unknown file kind {name}; one of {', '.join(KINDS)}")
+        raise typer.BadParameter(
+            f"unknown file kind {name}; one of {', '.join(KINDS)}{guess(name, KINDS)}"
+        )
     from planner.files.write import canonical_json
+    from planner.spec.described import schema_with_meanings
 
-    typer.echo(canonical_json(kind.model_json_schema(by_alias=True)), nl=False)
+    typer.echo(canonical_json(schema_with_meanings(kind)), nl=False)
 
 
-def _kinds() -> dict[str, type[Spec]]:
-    from planner.spec import answers, endpoints, hardware, plan, pool, prompts, question, sheet
+def kinds() -> dict[str, type[Spec]]:
+    """Returns the type of an entry of each file kind, by its name."""
+    from planner.spec import (
+        answers,
+        endpoints,
+        export,
+        hardware,
+        periods,
+        plan,
+        policy,
+        pool,
+        prompts,
+        question,
+        sheet,
+    )
 
     return {
         "question": question.Question,
         "plan": plan.Plan,
         "routes": plan.Routes,
         "serving": sheet.ServingSheet,
+        "policy": policy.Policy,
+        "export": export.ExportSettings,
         "pool": pool.Pool,
         "rb-pool": pool.PoolSettings,
         "points": pool.Point,
@@ -65,5 +94,6 @@ def _kinds() -> dict[str, type[Spec]]:
         "answers": answers.Answer,
         "endpoints": endpoints.Server,
         "schedule": question.RatePoint,
+        "hour_rates": periods.HourRate,
         "trace": question.TraceRow,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from planner.errors import Fault
+from planner.nearest import meant, nearest
 from planner.spec.base import Spec
 
 S = TypeVar("S", bound=Spec)
@@ -90,11 +90,7 @@ def build_list(spec: type[S], data: object, file: str, faults: list[Fault]) -> t
 
 def unknown_name(file: str, field: str, name: str, known: Iterable[str], what: str) -> Fault:
     """Returns the fault of a name that nothing bears, with the nearest known one as the fix."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    fix = f"did you mean {near[0]}?" if near else f"known: {listed or 'none'}"
-    return Fault(file, field, f"unknown {what}, got {name}", fix)
+    return Fault(file, field, f"unknown {what}, got {name}", meant(name, known))
 
 
 def _from_error(
@@ -162,7 +158,7 @@ def _one(spec: type[Spec], detail: ErrorDetails, file: str, at: str) -> Fault:
     if kind == "missing":
         return Fault(file, field, "is missing", "add it")
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(parts[-1]), _known_keys(spec, detail["loc"]), n=1)
+        near = nearest(str(parts[-1]), _known_keys(spec, detail["loc"]))
         fix = f"did you mean {near[0]}?" if near else "remove it, or correct its spelling"
         return Fault(file, field, f"unknown key, got {got}", fix)
     if kind == "string_pattern_mismatch":
