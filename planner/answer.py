@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from planner import __version__
 from planner.case import Case
-from planner.drills import by_tables
-from planner.proofs.frontier import Proof
-from planner.score import Figure
-from planner.settle import Settled
+from planner.score import Figure, Score
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.base import worst_origin
 from planner.spec.plan import (
@@ -35,6 +33,10 @@ from planner.spec.plan import (
 from planner.spec.reasons import Reasons
 from planner.spec.workload import Workload
 
+if TYPE_CHECKING:  # what only planning loads: the rounding of figures is for others, too
+    from planner.proofs.frontier import Proof
+    from planner.settle import Settled
+
 MONEY_DIGITS = 4
 LATENCY_DIGITS = 1
 SHARE_DIGITS = 6
@@ -42,6 +44,30 @@ RATIO_DIGITS = 6
 
 FEWEST_TOKENS_PER_H = 1.0
 """Below this a price per token says nothing; a rate of 1e-300 must not break a plan."""
+
+
+class Scored(Protocol):
+    """A deployment with its routes and their score: what the predicted figures are made of."""
+
+    @property
+    def replicas(self) -> IntArray:
+        """Returns the replicas of each pool, (P,)."""
+
+    @property
+    def shares(self) -> FloatArray:
+        """Returns the share of each row on each pool, (R, P)."""
+
+    @property
+    def score(self) -> Score:
+        """Returns the score at these shares."""
+
+    @property
+    def cost_usd_per_h(self) -> float:
+        """Returns the money per hour, hosted requests included."""
+
+    @property
+    def rate_factor(self) -> float:
+        """Returns how many times the question's rates are served."""
 
 
 def make_answer(
@@ -80,6 +106,10 @@ def make_answer(
     """
     tried = front_simulated or [None] * len(front)
     proofs = front_proofs or [None] * len(front)
+    if survives is None and settled.survivals:
+        from planner.drills import by_tables  # loads what plays scenarios
+
+        survives = by_tables(settled.survivals)
     return Plan(
         title=case.question.title,
         complete=complete,
@@ -99,7 +129,7 @@ def make_answer(
         measure_first=tuple(measure_first),
         learned=case.learned,
         placement=placed(case, settled.replicas),
-        survives=tuple(survives or by_tables(settled.survivals)),
+        survives=tuple(survives or ()),
         reasons=reasons or None,
         provenance=provenance,
     )
@@ -153,8 +183,8 @@ def placed(case: Case, replicas: IntArray) -> tuple[PlacedReplica, ...]:
     )
 
 
-def predicted(case: Case, settled: Settled) -> Predicted:
-    """Returns the predicted outcome of a settled deployment, rounded for the file."""
+def predicted(case: Case, settled: Scored) -> Predicted:
+    """Returns the predicted outcome of a deployment with its routes, rounded for the file."""
     score, workload = settled.score, case.workload
     factor = settled.rate_factor
     usd_per_h, tokens_per_h = _long_run(case, settled)
@@ -183,7 +213,7 @@ def predicted(case: Case, settled: Settled) -> Predicted:
     )
 
 
-def _long_run(case: Case, settled: Settled) -> tuple[FloatArray, FloatArray]:
+def _long_run(case: Case, settled: Scored) -> tuple[FloatArray, FloatArray]:
     """Returns each pool's money in $/h and output tokens per hour at mean rates, (P,) each.
 
     Replicas are rented for the peak and paid all day; requests are paid, and answered, on average.
@@ -202,7 +232,7 @@ def _output_tokens(workload: Workload) -> FloatArray:
     )
 
 
-def _discarded(case: Case, settled: Settled) -> float:
+def _discarded(case: Case, settled: Scored) -> float:
     """Returns the output tokens per hour of first answers that no user gets.
 
     Answers that are not trusted are taken to be as long as the others.
@@ -216,7 +246,7 @@ def _discarded(case: Case, settled: Settled) -> float:
     return total
 
 
-def _pool_figures(case: Case, settled: Settled) -> tuple[PoolFigure, ...]:
+def _pool_figures(case: Case, settled: Scored) -> tuple[PoolFigure, ...]:
     score = settled.score
     usd_per_h, tokens_per_h = _long_run(case, settled)
     found = []

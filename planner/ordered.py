@@ -38,6 +38,23 @@ class Rescored:
     score: Score
 
 
+def with_pools_of(inputs: Inputs, plan: Plan) -> Inputs:
+    """Returns the inputs without candidate pools that have no say in what a plan does.
+
+    What a plan leaves out need not be fitted to judge it. Whether a cascade is worth it is a
+    question about all candidates, so a plan with any keeps them.
+    """
+    parts = [plan, *(plan.in_period(p) for p in (plan.periods.each if plan.periods else ()))]
+    if any(part.cascades for part in parts):
+        return inputs
+    named = {entry.pool for part in parts for entry in part.deployment}
+    named |= {entry.pool for part in parts for entry in part.routing}
+    named |= {pool for pool, bounds in inputs.question.replicas.items() if bounds.min > 0}
+    reserved = {kept.gpu for kept in plan.periods.reserved} if plan.periods else set()
+    kept = tuple(p for p in inputs.candidates if p.name in named or p.pool.gpu in reserved)
+    return replace(inputs, candidates=kept) if kept else inputs
+
+
 def case_of(inputs: Inputs, plan: Plan, cascades: Sequence[CascadeOption] | None = None) -> Case:
     """Returns the case of a plan, with the cascades that it uses alone.
 

@@ -88,9 +88,15 @@ def make_sheet(
     return sheet_of(case_of(inputs_in(inputs, busiest), plan, cascades), plan)
 
 
-def sheet_of(case: Case, plan: Plan) -> ServingSheet:
-    """Returns the serving sheet of a plan in its own case (planner/ordered.py)."""
-    again, question = rescore(case, plan), case.question
+def sheet_of(case: Case, plan: Plan, again: Rescored | None = None) -> ServingSheet:
+    """Returns the serving sheet of a plan in its own case (planner/ordered.py).
+
+    Args:
+        case: of the plan.
+        plan: what was planned.
+        again: its score in that case, where it is known already.
+    """
+    again, question = again or rescore(case, plan), case.question
     return ServingSheet(
         plan_hash=plan_hash(plan),
         title=plan.title,

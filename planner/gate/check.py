@@ -12,17 +12,20 @@ The last three are of one deployment at one set of rates (operation.py), so of e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from planner.gate.finding import Finding, error, warning
-from planner.gate.operation import operation_findings
-from planner.gate.orders import routes_findings
-from planner.gate.proofs import proof_findings
-from planner.gate.sheet import sheet_findings
-from planner.gate.survival import contradicted_scenarios
-from planner.ordered import case_of
+from planner.gate.plan.operation import judge_operation
+from planner.gate.plan.orders import routes_findings
+from planner.gate.plan.proofs import proof_findings
+from planner.gate.plan.sheet import sheet_findings
+from planner.gate.plan.simulation import simulation_findings
+from planner.gate.rules import in_order
+from planner.ordered import case_of, with_pools_of
 from planner.quality.cascade import CascadeOption
 from planner.score import duration
+from planner.sheet import make_sheet, sheet_of
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes
 from planner.spec.sheet import ServingSheet
@@ -37,7 +40,9 @@ def check(
     cascades: Sequence[CascadeOption] | None = None,
     sheet: ServingSheet | None = None,
 ) -> tuple[Finding, ...]:
-    """Returns everything found wrong with a plan, errors first; empty when it is clean.
+    """Returns everything found wrong with a plan; empty when it is clean.
+
+    Errors come first, then warnings, each in the order of the rules (gate/rules.py).
 
     Args:
         inputs: the question and the profiles as they are today.
@@ -50,19 +55,25 @@ def check(
         InputError: a pool cannot be fitted, so nothing can be judged.
     """
     stale = _stale(inputs, plan)
-    kept = [*stale, *_incomplete(plan), *_contradicted(plan), *contradicted_scenarios(plan)]
+    inputs = with_pools_of(inputs, plan)
+    again: Callable[[], ServingSheet] = partial(make_sheet, inputs, plan, cascades)
+    found: Sequence[Finding]
     if plan.periods is None and inputs.question.periods is None:
         case = case_of(inputs, plan, cascades)
-        found = operation_findings(case, inputs, plan, inputs_changed=bool(stale))
+        operation = judge_operation(case, inputs, plan, inputs_changed=bool(stale))
+        found = operation.findings
+        again = partial(sheet_of, case, plan, operation.again)  # fitted and scored once
     else:
-        from planner.gate.periods import period_findings  # other plans need none of it
+        from planner.gate.plan.periods import period_findings  # other plans need none of it
 
         found = period_findings(inputs, plan, cascades, inputs_changed=bool(stale))
-    findings = [*kept, *found, *routes_findings(plan, routes), *proof_findings(plan)]
+    findings = [*stale, *_incomplete(plan), *contradictions(plan)]
+    findings += [*simulation_findings(plan), *found]
+    findings += [*routes_findings(plan, routes), *proof_findings(plan)]
     if sheet is not None:
         is_clean = not any(f.severity == "error" for f in findings)
-        findings += sheet_findings(inputs, plan, sheet, cascades, is_clean)
-    return tuple(sorted(findings, key=lambda f: f.severity != "error"))
+        findings += sheet_findings(plan, sheet, again if is_clean else None)
+    return in_order(findings)
 
 
 def _stale(inputs: Inputs, plan: Plan) -> list[Finding]:
@@ -89,15 +100,18 @@ def _incomplete(plan: Plan) -> list[Finding]:
     return [warning("incomplete", "plan.json:complete", what, PLAN_AGAIN)]
 
 
-def _contradicted(plan: Plan) -> list[Finding]:
-    """Returns the limits that the plan missed when it was simulated (§9)."""
-    return [
-        error(
-            "simulated",
-            f"plan.json:simulated.{f.statistic} {f.metric} of {f.class_name or 'all traffic'}",
-            f"simulation missed the limit: {duration(f.ms)}, at most {duration(f.at_most_ms)}",
-            "plan with --effort thorough, or loosen the limit",
-        )
-        for f in (plan.simulated.missed if plan.simulated else ())
-        if f.at_most_ms is not None
-    ]
+def contradictions(plan: Plan) -> Iterator[Finding]:
+    """Yields the limits and the scenarios that the plan missed when it was simulated (§9)."""
+    for f in plan.simulated.missed if plan.simulated else ():
+        if f.at_most_ms is not None:
+            of = f.class_name or "all traffic"
+            where = f"plan.json:simulated.{f.statistic} {f.metric} of {of}"
+            at_most = duration(f.at_most_ms)
+            what = f"simulation missed the limit: {duration(f.ms)}, at most {at_most}"
+            fix = "plan with --effort thorough, or loosen the limit"
+            yield error("simulated", where, what, fix)
+    for each in plan.survives:
+        if each.verdict == "missed":
+            where = f"plan.json:survives[{each.scenario}]"
+            fix = "plan with --effort thorough, or ask for less in robust"
+            yield error("simulated", where, "simulation missed what is allowed meanwhile", fix)

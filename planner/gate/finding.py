@@ -1,4 +1,4 @@
-"""What a check finds: one thing that is wrong with a plan, where, and what to do about it."""
+"""What a check goes by, and what it finds: a rule, and one thing in a plan that breaks it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
+class Rule:
+    """One rule of `rb check`; its id is short and stable, for scripts and policies."""
+
+    id: str
+    severity: Severity  # unless a policy sets another
+    of: Literal["plan", "policy"]  # a policy's rules are judged where the policy asks for them
+    summary: str  # what is so where nothing is found
+    why: str
+    fix: str  # in general; a finding has its own
+
+
+@dataclass(frozen=True)
 class Finding:
-    """One judgement on a plan; `code` is short and stable, for scripts."""
+    """One judgement on a plan; `code` is the id of the rule that it breaks."""
 
     severity: Severity
     code: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from planner.case import Case
 from planner.gate.finding import Finding, error, warning
 from planner.ordered import replicas_of
@@ -24,12 +26,12 @@ def resource_findings(case: Case, plan: Plan) -> list[Finding]:
     """Returns what a deployment takes that it may not take, and rows that add up wrongly."""
     replicas = replicas_of(case, plan)
     found = []
+    broken = [row.partition(":") for row in dict.fromkeys(case.space.broken(replicas))]
+    over = [(kind, name) for kind, _, name in broken if kind != "replicas"]
+    full = {name.split(":")[0] for _, name in over}
     for p, n in enumerate(replicas.tolist()):
-        found += _range(case, p, n)
-    for row in dict.fromkeys(case.space.broken(replicas)):
-        kind, _, name = row.partition(":")
-        if kind != "replicas":
-            found.append(_over(case, replicas, kind, name))
+        found += _range(case, p, n, full)
+    found += [_over(case, replicas, kind, name) for kind, name in over]
     usd_per_h, n_gpus = case.space.pool_usd_per_h(replicas), case.space.pool_gpus(replicas)
     priced = rent_usd_per_h(case, replicas) is not None
     for entry in plan.deployment:
@@ -40,8 +42,8 @@ def resource_findings(case: Case, plan: Plan) -> list[Finding]:
     return found
 
 
-def _range(case: Case, p: int, n: int) -> list[Finding]:
-    """Returns what is wrong with the number of replicas of one pool."""
+def _range(case: Case, p: int, n: int, full: AbstractSet[str]) -> list[Finding]:
+    """Returns what is wrong with the number of replicas of one pool; `full` GPUs are told of."""
     profile, space = case.pools[p], case.space
     where = f"plan.json:deployment[{profile.name}].replicas"
     if n < space.lower[p]:
@@ -61,17 +63,8 @@ def _range(case: Case, p: int, n: int) -> list[Finding]:
     if profile.pool.gpu is not None and space.gpus_per_replica[p] == 0:
         what = f"a replica of {profile.pool.replica_gpus} GPUs does not fit into one node"
         return [error("node", where, what, "lower tensor_parallel, or set spans_nodes: true")]
-    return _idle(case, p, n, where)
-
-
-def _idle(case: Case, p: int, n: int, where: str) -> list[Finding]:
-    """Returns a warning on replicas that the planner would not consider; stock is judged apart."""
-    gpu = case.pools[p].pool.gpu
-    in_stock = sum(offer.count for offer in case.space.offers.get(gpu or "", ()))
-    if n * case.space.gpus_per_replica[p] > in_stock + GPU_ROUNDING:
-        return []
     what = f"{n} replicas would idle even with all traffic on them"
-    return [warning("idle", where, what, "rb plan DIR")]
+    return [] if profile.pool.gpu in full else [warning("idle", where, what, "rb plan DIR")]
 
 
 def _over(case: Case, replicas: IntArray, kind: str, name: str) -> Finding:
@@ -85,21 +78,23 @@ def _over(case: Case, replicas: IntArray, kind: str, name: str) -> Finding:
     where, fix = f"plan.json:deployment ({name})", "raise the stock, or plan again"
     if kind == "placement":
         what = f"its replicas find no places on the GPUs of {name}: nodes or shared GPUs are full"
-        return error(kind, where, what, fix)
+        return error("placement", where, what, fix)
     row = case.space.row_names.index(f"{kind}:{name}")
     taken, limit = float(case.space.rows[row] @ replicas), float(case.space.limits[row])
     if kind == "memory":
         what = f"takes {taken:,.1f} GiB of memory on {name}, there are {limit:,.1f} GiB"
-    elif kind == "halves":
+        return error("memory", where, what, fix)
+    if kind == "halves":
         what = f"{taken:g} replicas take more than half a node, {limit:g} nodes have room for one"
-    elif kind == "copies":
+        return error("halves", where, what, fix)
+    if kind == "copies":
         gpu, _, model_name = name.partition(":")
         what = (
             f"takes {taken:g} GPUs of {gpu}: no two shards of {model_name} on one, {limit:g} exist"
         )
-    else:
-        what = f"takes {taken:g} GPUs of {name}, {limit:g} exist"
-    return error(kind, where, what, fix)
+        return error("copies", where, what, fix)
+    what = f"takes {taken:g} GPUs of {name}, {limit:g} exist"
+    return error("stock", where, what, fix)
 
 
 def _row(

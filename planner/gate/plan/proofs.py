@@ -23,6 +23,7 @@ def proof_findings(plan: Plan) -> Iterator[Finding]:
     """Yields the proofs of a plan that contradict its figures."""
     if plan.bound is not None:
         yield from _bound(plan, plan.bound)
+    yield from _chosen(plan)
     for i, point in enumerate(plan.front):
         yield from _point(point, f"plan.json:front[{i}]")
     if plan.reasons is not None:
@@ -72,6 +73,26 @@ def _bound(plan: Plan, bound: Bound) -> Iterator[Finding]:
         rounding,
         more_is_better=bound.objective in ("quality", "rate_factor"),
     )
+
+
+def _chosen(plan: Plan) -> Iterator[Finding]:
+    """Yields where the point of the front that was chosen is not the plan itself."""
+    chosen = [(i, point) for i, point in enumerate(plan.front) if point.chosen]
+    if len(chosen) != min(len(plan.front), 1):
+        what = f"has {len(chosen)} chosen points, the plan is one"
+        yield error("proof", "plan.json:front", what, AGAIN)
+        return
+    for i, point in chosen:
+        own = {row.pool: row.replicas for row in plan.deployment}
+        pairs: list[tuple[str, object, object]] = [("deployment", point.deployment, own)]
+        for field in ("cost_usd_per_h", "quality", "latency_ratio"):
+            here, there = getattr(point, field), getattr(plan.predicted, field)
+            near = None not in (here, there) and abs(here - there) <= ROUNDING
+            pairs.append((field, here, here if near else there))
+        off = [pair for pair in pairs if pair[1] != pair[2]]
+        for field, here, there in off[:1]:  # one changed number changes them all
+            what = f"says {here}, the plan itself says {there}"
+            yield error("proof", f"plan.json:front[{i}].{field}", what, AGAIN)
 
 
 def _point(point: FrontPoint, where: str) -> Iterator[Finding]:

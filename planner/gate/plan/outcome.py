@@ -5,39 +5,33 @@ Nothing is solved: the plan's own score on today's tables (planner/ordered.py), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from planner.case import Case
 from planner.gate.finding import Finding, error, warning
-from planner.gate.resources import rent_usd_per_h
-from planner.gate.survival import survival_findings
-from planner.ordered import Rescored, rescore
+from planner.gate.plan.drift import USD_ROUNDING, drift_findings
+from planner.gate.plan.resources import rent_usd_per_h
+from planner.ordered import Rescored
 from planner.score import MET_TOLERANCE, Figure
-from planner.spec.plan import LatencyFigure, Plan
+from planner.spec.plan import Plan
 
-# What a rounded plan may differ from its own figures by (§6: money 1e-4, latency 0.1 ms).
-USD_ROUNDING = 2e-4
-MS_ROUNDING = 0.2
-# A percentile between two times of a table's grid moves a little with the grid, which holds the
-# limits that mattered to the search.
-MS_GRID_RATIO = 1e-2
-NEAR_RATIO = 1e-3  # the tables are made at shares of 6 decimals
-RATIO_ROUNDING = 2e-4
-MOST_MS = 86_400_000.0  # what a plan writes for a latency beyond its tables: a day
-MOST_DRIFTS = 5  # one changed share moves every figure: a few say enough
 MIX_SHIFT = 0.05  # above this, a plan's figures rest on tables of another mix
 
 
-def outcome_findings(case: Case, plan: Plan, inputs_changed: bool) -> list[Finding]:
+def outcome_findings(
+    case: Case, plan: Plan, again: Rescored, inputs_changed: bool
+) -> list[Finding]:
     """Returns what users would find wrong, and where the plan's own figures no longer hold."""
-    again = rescore(case, plan)
     found = [*_capacity(case, again), *_unmeasured(again), *_limits(again)]
     found += [*_quality(again), *_hosted_budget(case, again), *_marks(case, plan, again)]
-    found += survival_findings(case, plan, again, inputs_changed)
+    if case.question.robust is not None or plan.survives:
+        from planner.gate.plan.survival import survival_findings  # loads what plays scenarios
+
+        found += survival_findings(case, plan, again, inputs_changed)
     if not inputs_changed:
-        found += _drift(case, plan, again)
+        found += drift_findings(case, plan, again)
     return found
 
 
@@ -120,63 +114,6 @@ def _marks(case: Case, plan: Plan, again: Rescored) -> Iterator[Finding]:
     if shift > MIX_SHIFT:
         what = f"were predicted at class mixes {shift:.1%} off from the plan's own"
         yield warning("mix-shift", "plan.json:predicted", what, "rb plan DIR with more effort")
-
-
-def _drift(case: Case, plan: Plan, again: Rescored) -> Iterator[Finding]:
-    """Yields figures of the plan that today's score of the same inputs does not give."""
-    # Figures made at another mix may differ for that reason, and say so (mix_shift_ratio).
-    kind = warning if plan.predicted.mix_shift_ratio > RATIO_ROUNDING else error
-    fix = f"rb plan DIR (the plan was made by rb {plan.provenance.rb_version})"
-    different = list(_differences(case, plan, again))
-    for name, said, now, unit in different[:MOST_DRIFTS]:
-        what = f"says {said}{unit}, the same inputs give {now}{unit}"
-        yield kind("prediction-drift", f"plan.json:predicted.{name}", what, fix)
-    if len(different) > MOST_DRIFTS:
-        what = f"{len(different) - MOST_DRIFTS} more figures differ"
-        yield kind("prediction-drift", "plan.json:predicted", what, fix)
-
-
-def _differences(case: Case, plan: Plan, again: Rescored) -> Iterator[tuple[str, str, str, str]]:
-    """Yields (name, said, now, unit) of each predicted figure that is off by more than rounding."""
-    said, now, workload = plan.predicted, again.score, again.workload
-    pairs = [
-        ("rate_rps", said.rate_rps, workload.total_rps, _near(workload.total_rps), " req/s"),
-        ("quality", said.quality, now.quality, RATIO_ROUNDING, ""),
-    ]
-    rent = rent_usd_per_h(case, again.replicas)
-    if rent is not None:
-        cost = rent + now.hosted_usd_per_h
-        pairs.append(("cost_usd_per_h", said.cost_usd_per_h, cost, USD_ROUNDING, " $/h"))
-    for c, name in enumerate(workload.class_names):
-        quality = said.class_quality.get(name, float("nan"))
-        at = f"class_quality[{name}]"
-        pairs.append((at, quality, float(now.class_quality[c]), RATIO_ROUNDING, ""))
-    for figure in said.pools:
-        p = workload.pool_names.index(figure.pool) if figure.pool in workload.pool_names else -1
-        used = float(now.utilisation[p]) if p >= 0 else float("nan")
-        at = f"pools[{figure.pool}].utilisation_ratio"
-        pairs.append((at, figure.utilisation_ratio, used, RATIO_ROUNDING + _near(used), ""))
-    for name, old, new, rounding, unit in pairs:
-        if not abs(old - new) <= rounding:  # a figure that is missing is NaN, and differs
-            yield name, f"{old:.6g}", f"{new:.6g}", unit
-    yield from _latency_differences(said.latency, now.figures)
-
-
-def _latency_differences(
-    said: Sequence[LatencyFigure], now: Sequence[Figure]
-) -> Iterator[tuple[str, str, str, str]]:
-    before = {(f.class_name, f.metric, f.statistic): f.ms for f in said}
-    for figure in now:
-        old = before.get((figure.class_name, figure.metric, figure.statistic))
-        name = f"latency[{figure.label}]"
-        if old is None:
-            yield name, "nothing", f"{figure.ms:,.1f}", " ms"
-        elif not abs(old - min(figure.ms, MOST_MS)) <= MS_ROUNDING + MS_GRID_RATIO * old:
-            yield name, f"{old:,.1f}", f"{figure.ms:,.1f}", " ms"
-
-
-def _near(value: float) -> float:
-    return NEAR_RATIO * abs(value)
 
 
 def _load(again: Rescored, p: int) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from planner.files.plans import plan_hash
 from planner.gate.finding import Finding, error
-from planner.quality.cascade import CascadeOption
-from planner.sheet import make_sheet
-from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
 from planner.spec.sheet import ServingSheet
 
@@ -21,27 +18,22 @@ FIX = "rb plan DIR writes it with the plan; do not edit serving.json"
 
 
 def sheet_findings(
-    inputs: Inputs,
-    plan: Plan,
-    sheet: ServingSheet,
-    cascades: Sequence[CascadeOption] | None,
-    is_clean: bool,
+    plan: Plan, sheet: ServingSheet, again: Callable[[], ServingSheet] | None
 ) -> list[Finding]:
     """Returns whether serving.json is of this plan and says what its inputs give.
 
     Args:
-        inputs: the question and the profiles as they are today.
         plan: what was planned.
         sheet: what the runtime is told of it.
-        cascades: that may be used; by default those that today's scores prove, of a plan with any.
-        is_clean: nothing else is wrong: a plan that must be made anew has its sheet made anew.
+        again: makes what today's inputs give; None where something else is wrong: a plan that must
+            be made anew has its sheet made anew.
     """
     if sheet.plan_hash != plan_hash(plan):
         what = "belongs to another plan: its plan_hash is not that of plan.json"
         return [error("sheet-differs", "serving.json:plan_hash", what, FIX)]
-    if not is_clean:
+    if again is None:
         return []
-    wanted = make_sheet(inputs, plan, cascades).model_dump()
+    wanted = again().model_dump()
     found = [
         error("sheet-differs", f"serving.json:{place}", f"says {said}, the plan gives {now}", FIX)
         for place, said, now in _differences(sheet.model_dump(), wanted)

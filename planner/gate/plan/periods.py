@@ -17,8 +17,8 @@ from planner.case import Case, make_case
 from planner.exact.path import Bill, bill, by_the_hour_usd_per_h, kept_usd_per_h
 from planner.exact.periods import Candidate
 from planner.gate.finding import Finding, error
-from planner.gate.operation import operation_findings
-from planner.gate.resources import rent_usd_per_h
+from planner.gate.plan.operation import judge_operation
+from planner.gate.plan.resources import rent_usd_per_h
 from planner.offered import offered
 from planner.ordered import replicas_of, unused_cascades
 from planner.periods.cases import Round, make_round, spans_of
@@ -83,7 +83,7 @@ def _each(
         site, alone = round_.sites[round_.site_of[t]], plan.in_period(period)
         case = site.case
         case = replace(case, workload=case.workload.without(unused_cascades(case, alone)))
-        for finding in operation_findings(case, site.inputs, alone, inputs_changed):
+        for finding in judge_operation(case, site.inputs, alone, inputs_changed).findings:
             alike.setdefault(finding, []).append(period.name)
         for label in period.missed:
             what = f"simulation missed the limit on {label}"

@@ -2,8 +2,7 @@
 
 Nothing is solved: the plan's own shares and replicas in each scenario of its question, by the same
 rules as when it was made (planner/robust.py). A plan is wrong where it does not survive what the
-question asks for, where it tells of other scenarios or other figures, and where simulation
-contradicted it (§9).
+question asks for, and where it tells of other scenarios or other figures.
 """
 
 from __future__ import annotations
@@ -53,15 +52,6 @@ def survival_findings(
     if not inputs_changed:
         yield from _drift(plan, by_tables(found))
         yield from _unlikely_verdicts(case.question, plan, found)
-
-
-def contradicted_scenarios(plan: Plan) -> Iterator[Finding]:
-    """Yields the scenarios that simulation missed when the plan was made (§9)."""
-    for each in plan.survives:
-        if each.verdict == "missed":
-            where = f"plan.json:survives[{each.scenario}]"
-            fix = "plan with --effort thorough, or ask for less in robust"
-            yield error("simulated", where, "simulation missed what is allowed meanwhile", fix)
 
 
 def _drift(plan: Plan, now: tuple[Survived, ...]) -> Iterator[Finding]:

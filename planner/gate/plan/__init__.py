@@ -1,0 +1,1 @@
+"""The rules that every plan is held to, and what judges them."""
