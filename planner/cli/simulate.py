@@ -29,6 +29,8 @@ def simulate(
     fail: o.Fail = None,
     balance: o.Balance = o.BALANCES[0],
     period: o.Period = None,
+    old: o.From = None,
+    step_s: o.StepS = 120.0,
     out: o.Out = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -37,10 +39,18 @@ def simulate(
 
     Compares what was simulated with what plan.json predicts, for every limit; shows the load of
     every pool, latency over time, and what is answered within the limits for which money.
+    With --from, plays the steps that lead here from another plan, as `rb diff` has them.
     Exit 1: a limit is missed: the whole 95 % interval of its figure lies above it.
 
     Example: rb simulate plans/demo --rate-factor 1.3
     """
+    if old is not None:
+        from planner.cli.simulate_change import Wanted, simulate_change
+
+        given = any((trace, duration_s, fail, period, out, rate_factor != 1.0))
+        wanted = Wanted(old, folder, profiles, seeds, step_s, balance)
+        simulate_change(wanted, given, json, quiet)
+        return
     from planner.files.inputs import read_inputs
     from planner.files.plans import need_plan_and_routes
     from planner.files.question import read_trace

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.offers import among, plans
+from planner.cli.options import one_of
+
 BALANCES = (
     "round_robin",
     "random",
@@ -16,12 +19,6 @@ BALANCES = (
     "vllm",
     "least_delay",
 )
-
-
-def _balance(value: str) -> str:
-    if value not in BALANCES:
-        raise typer.BadParameter(f"{value} is not one of {', '.join(BALANCES)}")
-    return value
 
 
 def _positive(value: float | None) -> float | None:
@@ -71,7 +68,8 @@ Balance = Annotated[
     typer.Option(
         "--balance",
         metavar="POLICY",
-        callback=_balance,
+        callback=one_of(BALANCES),
+        autocompletion=among(BALANCES),
         help=f"Between the replicas of a pool: {', '.join(BALANCES)}.",
     ),
 ]
@@ -82,6 +80,24 @@ Period = Annotated[
         metavar="NAME",
         help="Which period of a plan with periods; by default the busiest.",
         show_default=False,
+    ),
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="OLD",
+        autocompletion=plans,
+        help="Play the change from this plan: a folder, or a git revision (main:plans/prod).",
+    ),
+]
+StepS = Annotated[
+    float,
+    typer.Option(
+        "--step-s",
+        metavar="S",
+        callback=_positive,
+        help="With --from: how long each step takes, starting replicas among them.",
     ),
 ]
 Out = Annotated[

@@ -7,16 +7,27 @@ Two plans are the same when what they order is the same: deployment and routes a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from planner.gate.way.steps import Transition
 from planner.spec.base import Metric, Statistic
-from planner.spec.plan import CascadeRoute, DeployedPool, LatencyFigure, PeriodPlan, Plan
+from planner.spec.plan import (
+    CascadeRoute,
+    DeployedPool,
+    FrontPoint,
+    LatencyFigure,
+    PeriodPlan,
+    Plan,
+    Price,
+)
 
 HOURS_PER_MONTH = 730.0
 SHARE_DECIMALS = 6
 USD_DECIMALS = 4
+JUST_AS_GOOD = 1e-6
+"""Quality and money are in the file with 6 and 4 decimals: points that differ by less are equal."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,41 @@ class SurvivalChange:
 
 
 @dataclass(frozen=True)
+class PriceChange:
+    """A dual price before and after; None where a plan does not have it."""
+
+    what: str
+    unit: str
+    old: float | None
+    new: float | None
+
+
+@dataclass(frozen=True)
+class FrontChange:
+    """What the fronts offer for what the old plan is and costs, within every limit.
+
+    None where no point of a front is that good, or that cheap.
+    """
+
+    at_quality: float  # of the old plan
+    cost_usd_per_h: Change  # of the cheapest point that is at least as good
+    within_usd_per_h: float  # of the old plan
+    quality: Change  # of the best point that costs no more
+    rate_factor: Change | None  # the same where the plans maximise the traffic they carry
+    least_usd_per_h: Change  # of the cheapest point of all
+    same_question: bool  # else each front has the plans that its own question allows, and no other
+
+
+@dataclass(frozen=True)
+class ProvenanceChange:
+    """How a plan was made that the other one was not, as text."""
+
+    name: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
 class PlanDiff:
     """Everything that differs between two plans, and the main figures of both."""
 
@@ -142,6 +188,10 @@ class PlanDiff:
     periods: tuple[PeriodChange, ...] = ()  # only those that differ
     periods_usd: Change | None = None  # money of all periods; None: neither plan has any
     reserved: tuple[Change, ...] = ()  # GPUs by kind that are paid in all hours, that differ
+    front: FrontChange | None = None  # None: a plan has no front
+    prices: tuple[PriceChange, ...] = ()  # only those that differ
+    provenance: tuple[ProvenanceChange, ...] = ()  # only what differs
+    transition: Transition | None = None  # None: not asked for
 
     @property
     def empty(self) -> bool:
@@ -149,8 +199,14 @@ class PlanDiff:
         return not (self.pools or self.shares or self.periods or self.reserved)
 
 
-def diff(old: Plan, new: Plan) -> PlanDiff:
-    """Returns what changes from one plan to another."""
+def diff(old: Plan, new: Plan, transition: Transition | None = None) -> PlanDiff:
+    """Returns what changes from one plan to another.
+
+    Args:
+        old: what runs now.
+        new: what will run.
+        transition: the way from one to the other (planner/gate/transition.py), to be shown.
+    """
     shares = _share_changes(old, new)
     then, now = old.predicted, new.predicted
     cost = then.cost_usd_per_h, now.cost_usd_per_h
@@ -179,7 +235,62 @@ def diff(old: Plan, new: Plan) -> PlanDiff:
         periods=_period_changes(old, new),
         periods_usd=_periods_usd(old, new),
         reserved=_reserved_changes(old, new),
+        front=_front_change(old, new),
+        prices=_price_changes(old, new),
+        provenance=_provenance_changes(old, new),
+        transition=transition,
     )
+
+
+def _front_change(old: Plan, new: Plan) -> FrontChange | None:
+    fronts = [
+        [p for p in plan.front if p.latency_ratio is None or p.latency_ratio <= 1.0 + JUST_AS_GOOD]
+        for plan in (old, new)
+    ]
+    if not all(fronts):
+        return None
+    quality, cost = old.predicted.quality, old.predicted.cost_usd_per_h
+    good = [[p.cost_usd_per_h for p in f if p.quality >= quality - JUST_AS_GOOD] for f in fronts]
+    cheap = [[p for p in f if p.cost_usd_per_h <= cost + 10.0**-USD_DECIMALS] for f in fronts]
+    return FrontChange(
+        quality,
+        Change("cost_usd_per_h", *(min(costs, default=None) for costs in good)),
+        cost,
+        Change("quality", *(max((p.quality for p in f), default=None) for f in cheap)),
+        _most_traffic(cheap) if old.predicted.rate_factor is not None else None,
+        Change("cost_usd_per_h", *(min(p.cost_usd_per_h for p in f) for f in fronts)),
+        _question(old) == _question(new),
+    )
+
+
+def _question(plan: Plan) -> str | None:
+    """Returns the hash of the question that a plan answers; None where it does not tell."""
+    return plan.provenance.inputs.get("question.yaml")
+
+
+def _most_traffic(fronts: Sequence[Sequence[FrontPoint]]) -> Change:
+    """Returns the largest rate factors of two fronts."""
+    factors = ([p.rate_factor for p in f if p.rate_factor is not None] for f in fronts)
+    return Change("rate_factor", *(max(each, default=None) for each in factors))
+
+
+def _price_changes(old: Plan, new: Plan) -> tuple[PriceChange, ...]:
+    before, after = ({_price_key(p): p.value for p in plan.prices} for plan in (old, new))
+    return tuple(
+        PriceChange(*key, before.get(key), after.get(key))
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    )
+
+
+def _price_key(price: Price) -> tuple[str, str]:
+    return price.what, price.unit
+
+
+def _provenance_changes(old: Plan, new: Plan) -> tuple[ProvenanceChange, ...]:
+    names = ("rb_version", "method", "effort", "seed", "n_evaluations")
+    pairs = ((n, *(str(getattr(p.provenance, n)) for p in (old, new))) for n in names)
+    return tuple(ProvenanceChange(*pair) for pair in pairs if pair[1] != pair[2])
 
 
 def _survival_changes(old: Plan, new: Plan) -> tuple[SurvivalChange, ...]:

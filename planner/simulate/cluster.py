@@ -39,6 +39,7 @@ from planner.simulate.choosing import AT_ONCE, Chooser, Choosing, Rhythm
 from planner.simulate.demand import Demand
 from planner.simulate.failures import Failure, changes
 from planner.simulate.hosted import HostedSettings
+from planner.simulate.phases import Phase, phase_changes
 from planner.simulate.records import Records, Usage
 from planner.simulate.serving import Serving, asked_of_pools
 from planner.simulate.settings import EngineSettings
@@ -142,6 +143,7 @@ def run(
     *,
     chooser: Chooser | None = None,
     rhythm: Rhythm = AT_ONCE,
+    phases: Sequence[Phase] = (),
 ) -> Run:
     """Returns the records of every request of a demand, and what the replicas did.
 
@@ -151,11 +153,13 @@ def run(
         chooser: chooses the instance of every request in place of the routes and of the policy
             between replicas; a new one for each run, as it remembers what it has heard.
         rhythm: when it decides, and what it is told of the engines.
+        phases: the replicas and the routes over time, in place of all replicas and the cluster's
+            routes; the first one from 0 on.
 
     Raises:
         InputError: a failure names a pool or replica that the cluster does not have.
         ValueError: the demand is not of as many pools or cascades as there are, or of more classes;
-            or it is to be chosen for a cluster with cascades.
+            or it is to be chosen for a cluster with cascades; or phases are no course of it.
     """
     n_classes = int(demand.class_index.max(initial=-1)) + 1
     if len(demand.tokens) != len(cluster.pools) or n_classes > len(cluster.class_names):
@@ -170,21 +174,32 @@ def run(
         )
     if chooser is not None and demand.cascades:
         raise ValueError("an instance is not chosen for a request that goes through a cascade")
-    table = RoutingTable(cluster.routes)
+    if phases and (chooser is not None or demand.cascades):
+        raise ValueError("phases change the routes of single pools, without cascades or choosers")
+    table = RoutingTable(phases[0].routes if phases else cluster.routes)
+    later = [(phase.from_ps, RoutingTable(phase.routes)) for phase in phases[1:]]
     state: Serving
     if chooser is not None:
         state = Choosing(cluster, demand, chooser, rhythm, seed)
     elif demand.cascades:
         state = Cascading(cluster, demand, table, seed)
     else:
-        state = Serving(cluster, demand, table, asked_of_pools(cluster, demand, table), seed)
+        asked = asked_of_pools(cluster, demand, table, later)
+        state = Serving(cluster, demand, table, asked, seed)
     names = [pool.name for pool in cluster.pools]
-    pending = changes(failures, names, [pool.n_replicas for pool in cluster.pools])
+    n_replicas = [pool.n_replicas for pool in cluster.pools]
+    pending = changes(failures, names, n_replicas)
+    if phases:
+        pending = sorted(
+            [*phase_changes(phases, n_replicas), *pending], key=lambda change: change.at_ps
+        )
     next_change = 0
     for i, at_ps in enumerate(demand.arrived_ps.tolist()):
         while next_change < len(pending) and pending[next_change].at_ps <= at_ps:
             state.change(pending[next_change])
             next_change += 1
+        while later and later[0][0] <= at_ps:
+            state.follow(later.pop(0)[1])
         state.arrive(i, at_ps)
     for late in pending[next_change:]:
         state.change(late)

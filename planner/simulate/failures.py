@@ -27,7 +27,7 @@ _FORM = re.compile(
 )
 _FORMS = "write POOL@600, POOL@600-900, POOL@600-900x2.5 or POOL/3@600; times in seconds"
 
-Kind = Literal["die", "return", "slow", "restore"]
+Kind = Literal["die", "return", "slow", "restore", "drain"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Change:
-    """One moment at which a replica dies, returns, slows down, or is as fast as before."""
+    """One moment at which a replica dies, returns, slows down, is as fast as before, or drains."""
 
     at_ps: int
     pool_index: int

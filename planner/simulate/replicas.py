@@ -36,6 +36,7 @@ class PoolRun:
         self.stations = stations
         self.is_up = [True] * len(stations)
         self.n_up = len(stations)
+        self._drains: set[int] = set()
 
     def choose(self, i: int, at_ps: int) -> int:
         """Returns the replica for request i at a moment, advanced to it."""
@@ -47,17 +48,25 @@ class PoolRun:
 
     def take_down(self, r: int, at_ps: int) -> list[int]:
         """Returns what a replica loses by dying now, in order of submission."""
-        if not self.is_up[r]:
+        if not self.is_up[r] and r not in self._drains:
             return []
-        self.is_up[r] = False
-        self.n_up -= 1
+        self.retire(r)
+        self._drains.discard(r)
         return self.stations[r].fail(at_ps)
+
+    def retire(self, r: int) -> None:
+        """Lets a replica take no more requests; it answers those that it has."""
+        if self.is_up[r]:
+            self.is_up[r] = False
+            self.n_up -= 1
+            self._drains.add(r)
 
     def bring_up(self, r: int, at_ps: int) -> None:
         """Lets a dead replica take requests again: it is empty, and of its normal speed."""
         if not self.is_up[r]:
             self.is_up[r] = True
             self.n_up += 1
+            self._drains.discard(r)
             self.stations[r].slow(at_ps, 1.0)
 
 

@@ -6,6 +6,7 @@ index. Cascades ask for further answers, whose indices follow those of all reque
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,9 +60,14 @@ class Serving:
             stations = self._stations(setup, asked.priority, own)
             self._pools.append(self._pool_run(p, stations, policy))
         self._index = {pool.name: p for p, pool in enumerate(cluster.pools)}
+        self._fallback: list[list[int]] = []
+        self.follow(table)
+
+    def follow(self, table: RoutingTable) -> None:
+        """Falls back from now on as a routing table says."""
         self._fallback = [
             [self._index[name] for name in table.fallback.get(c, ()) if name in self._index]
-            for c in cluster.class_names
+            for c in self._cluster.class_names
         ]
 
     def _stations(self, setup: PoolSetup, priority: list[int], seed: int) -> list[Station]:
@@ -128,9 +134,11 @@ class Serving:
         self._tokens.output[i] = int(tokens.output[request])
 
     def change(self, change: Change) -> None:
-        """Lets a replica die, slow down or return."""
+        """Lets a replica die, slow down, return or take no more requests."""
         pool, r = self._pools[change.pool_index], change.replica_index
-        if change.kind == "die":
+        if change.kind == "drain":
+            pool.retire(r)
+        elif change.kind == "die":
             for i in pool.take_down(r, change.at_ps):
                 self._lose(i, change.at_ps)
         elif change.kind == "return":
@@ -203,11 +211,29 @@ class Serving:
         )
 
 
-def asked_of_pools(cluster: Cluster, demand: Demand, table: RoutingTable) -> Asked:
-    """Returns what is asked of a cluster without cascades: the routing table alone decides."""
+def asked_of_pools(
+    cluster: Cluster,
+    demand: Demand,
+    table: RoutingTable,
+    later: Sequence[tuple[int, RoutingTable]] = (),
+) -> Asked:
+    """Returns what is asked of a cluster without cascades: the routing table alone decides.
+
+    Args:
+        cluster: its pools.
+        demand: what comes.
+        table: that is asked first.
+        later: (moment in ps, table that is asked from then on), in order.
+    """
     index = {pool.name: p for p, pool in enumerate(cluster.pools)}
     names, class_of = cluster.class_names, demand.class_index.tolist()
-    pool_of = [index[table.pick(names[c])] for c in class_of]
+    ends = np.searchsorted(demand.arrived_ps, [at_ps for at_ps, _ in later], side="left").tolist()
+    tables = [table, *(each for _, each in later)]
+    pool_of = [
+        index[each.pick(names[c])]
+        for each, begin, end in zip(tables, [0, *ends], [*ends, len(class_of)], strict=True)
+        for c in class_of[begin:end]
+    ]
     tokens = _tokens_at(demand, np.array(pool_of, dtype=np.int64))
     return Asked(pool_of, tokens, demand.priority.tolist(), class_of)
 

@@ -271,11 +271,11 @@ def _packing(gpu: str, offers: Sequence[Offer], pools: Sequence[Profile]) -> Pac
     on_gpu = [p for p in pools if p.gpu is not None and p.gpu.name == gpu]
     facts = on_gpu[0].gpu
     assert facts is not None  # it is theirs
-    parts = tuple(_part(profile, facts.memory_gib) for profile in on_gpu)
+    parts = tuple(part_of(profile, facts.memory_gib) for profile in on_gpu)
     return Packing(int(sum(offer.count for offer in offers)), facts.gpus_per_node, parts)
 
 
-def _part(profile: Profile, memory_gib: float) -> Part:
+def part_of(profile: Profile, memory_gib: float) -> Part:
     """Returns what one replica of a pool takes of GPUs with so much memory."""
     pool, share = profile.pool, profile.pool.share
     compute = share.compute_ratio if share else 1.0
@@ -296,7 +296,7 @@ def _gpus_taken(profile: Profile) -> tuple[float, float]:
     """Returns the GPUs that one replica takes, by compute and by memory."""
     if profile.gpu is None:
         return 0.0, 0.0
-    part = _part(profile, profile.gpu.memory_gib)
+    part = part_of(profile, profile.gpu.memory_gib)
     if not part.shares:
         return float(part.n_gpus), float(part.n_gpus)
     return part.n_gpus * part.compute_ratio, part.n_gpus * part.memory_ratio

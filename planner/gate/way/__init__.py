@@ -1,0 +1,1 @@
+"""The way from one plan to another: its steps, what they are held against, how it is played."""
