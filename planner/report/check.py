@@ -1,4 +1,4 @@
-"""The findings of a check as a person reads them."""
+"""The findings of a check, as a person reads them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,42 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from planner.gate.finding import Finding
+from planner.gate.judgement import Judgement
 from planner.report.console import RenderableType, indented, line, show
 from planner.report.figures import count
 
-
-def render_findings(findings: Sequence[Finding], console: Console) -> None:
-    """Writes each finding with its fix, then how many there are."""
-    show(_lines(findings), console)
+_STYLES = {"error": "red", "warning": "yellow"}
 
 
-def _lines(findings: Sequence[Finding]) -> Iterator[RenderableType]:
+def render_judgement(judgement: Judgement, console: Console) -> None:
+    """Writes each finding with its fix, then how many there are, and how many were kept back."""
+    render_findings(judgement.findings, console, judgement.n_kept_back)
+
+
+def render_findings(findings: Sequence[Finding], console: Console, n_kept_back: int = 0) -> None:
+    """Writes each finding with its fix, then how many there are.
+
+    Args:
+        findings: what was found.
+        console: where to write.
+        n_kept_back: findings of rules that a policy switches off.
+    """
+    show(_lines(findings, n_kept_back), console)
+
+
+def _lines(findings: Sequence[Finding], n_kept_back: int) -> Iterator[RenderableType]:
     for finding in findings:
-        style = "red" if finding.severity == "error" else "yellow"
-        yield line(f"{finding.severity} {finding.code}: {finding.where}", style)
+        yield line(f"{finding.severity} {finding.code}: {finding.where}", _STYLES[finding.severity])
         yield indented(finding.what)
         yield indented(f"fix: {finding.fix}")
-    yield line(verdict(findings), "bold")
+    yield line(verdict(findings, n_kept_back), "bold")
 
 
-def verdict(findings: Sequence[Finding]) -> str:
+def verdict(findings: Sequence[Finding], n_kept_back: int = 0) -> str:
     """Returns one line: clean, or how many errors and warnings there are."""
+    off = f"; {count(n_kept_back, 'finding')} of rules switched off" if n_kept_back else ""
     if not findings:
-        return "clean: the plan meets its question with today's profiles"
+        return f"clean: the plan meets its question with today's profiles{off}"
     n_errors = sum(f.severity == "error" for f in findings)
     parts = [count(n_errors, "error"), count(len(findings) - n_errors, "warning")]
-    return ", ".join(parts)
+    return ", ".join(parts) + off

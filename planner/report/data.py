@@ -6,12 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planner.gate.diff import PlanDiff
+from planner.gate.diff import FrontChange, PlanDiff
 from planner.gate.finding import Finding
 from planner.spec.base import Spec
+
+if TYPE_CHECKING:  # what judges is not needed to tell of a difference
+    from planner.gate.judgement import Judgement
 
 
 def as_data(value: object) -> object:
@@ -39,6 +43,16 @@ def findings_data(findings: Sequence[Finding]) -> dict[str, object]:
         "n_errors": n_errors,
         "n_warnings": len(findings) - n_errors,
         "findings": as_data(findings),
+    }
+
+
+def judgement_data(judgement: Judgement, diff: PlanDiff | None = None) -> dict[str, object]:
+    """Returns a judgement: its findings, the rules that had their say, and those switched off."""
+    return {
+        **findings_data(judgement.findings),
+        "judged": [rule.id for rule in judgement.judged],
+        "switched_off": dict(judgement.switched_off),
+        **({} if diff is None else {"diff": diff_data(diff)}),
     }
 
 
@@ -75,6 +89,26 @@ def diff_data(diff: PlanDiff) -> dict[str, object]:
         "inputs": as_data(diff.inputs),
         **({"survives": as_data(diff.survives)} if diff.survives else {}),
         **_periods_data(diff),
+        "front": _front_data(diff.front),
+        "prices": [{"what": c.what, "unit": c.unit, **_values(c.old, c.new)} for c in diff.prices],
+        "provenance": as_data(diff.provenance),
+        "transition": as_data(diff.transition),
+    }
+
+
+def _front_data(front: FrontChange | None) -> dict[str, object] | None:
+    """Returns what the fronts offer for what the old plan is and costs."""
+    if front is None:
+        return None
+    cost, best, traffic = front.cost_usd_per_h, front.quality, front.rate_factor
+    return {
+        "at_quality": front.at_quality,
+        "cost_usd_per_h": _values(cost.old, cost.new),
+        "within_usd_per_h": front.within_usd_per_h,
+        "quality": _values(best.old, best.new),
+        "rate_factor": None if traffic is None else _values(traffic.old, traffic.new),
+        "least_usd_per_h": _values(front.least_usd_per_h.old, front.least_usd_per_h.new),
+        "same_question": front.same_question,
     }
 
 
