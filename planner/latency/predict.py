@@ -87,6 +87,18 @@ class Figure:
     extrapolated: bool
 
 
+@dataclass(frozen=True)
+class _Known:
+    """The measured loads of one figure, and how well they predict each other."""
+
+    curve: LoadCurve
+    spread: Spread
+
+    @classmethod
+    def of(cls, curve: LoadCurve, column: str) -> _Known:
+        return cls(curve, Spread.of(curve, family_of(column)))
+
+
 def figures(model: LatencyModel, at: Condition) -> dict[str, Figure]:
     """Returns what a measurement would read, by the columns of points.csv.
 
@@ -96,11 +108,28 @@ def figures(model: LatencyModel, at: Condition) -> dict[str, Figure]:
     Empty where the model can say nothing: more than a doubling beyond what was measured, or a
     pool of which only the capacity is known.
     """
+    return figures_over(model, at, (at.load,))[0]
+
+
+def figures_over(
+    model: LatencyModel, at: Condition, loads: Sequence[float], columns: Sequence[str] = FIGURES
+) -> list[dict[str, Figure]]:
+    """Returns `figures` at each of several loads; what was measured is looked up but once.
+
+    Args:
+        model: a fitted pool.
+        at: the way of measuring and the request shape; its own load does not count.
+        loads: concurrencies (closed, batch) or requests per second (open).
+        columns: of points.csv that are wanted; an open loop gives all that it has.
+    """
+    asked = [replace(at, load=load) for load in loads]
     if at.mode == "open":
-        return _open(model, at)
+        return [_open(model, each) for each in asked]
     if model.law is None or model.capacity is not None:
-        return {}
-    return _kept(model, model.law, at)
+        return [{} for _ in asked]
+    curves = {column: load_curve(model, at, column) for column in columns}
+    known = {column: None if c is None else _Known.of(c, column) for column, c in curves.items()}
+    return [_kept(model, model.law, known, each) for each in asked]
 
 
 def load_curve(model: LatencyModel, at: Condition, column: str) -> LoadCurve | None:
@@ -113,7 +142,9 @@ def load_curve(model: LatencyModel, at: Condition, column: str) -> LoadCurve | N
     return _curve(model, replace(model.law, residual=Pchip()), column, at)
 
 
-def _kept(model: LatencyModel, law: StepLaw, at: Condition) -> dict[str, Figure]:
+def _kept(
+    model: LatencyModel, law: StepLaw, asked: Mapping[str, _Known | None], at: Condition
+) -> dict[str, Figure]:
     """Returns the figures at a kept concurrency: closed loop or batch."""
     n = min(at.load, _places(model))
     if n > FURTHEST * model.measured_concurrency[1]:
@@ -121,24 +152,23 @@ def _kept(model: LatencyModel, law: StepLaw, at: Condition) -> dict[str, Figure]
     smooth = replace(law, residual=Pchip())
     full, base = _bases(model, law, at), _bases(model, smooth, at)
     found: dict[str, Figure] = {}
-    for column in FIGURES:
-        curve = _curve(model, smooth, column, at)
-        if curve is not None and n <= FURTHEST * np.exp(curve.x[-1]):
-            found[column] = _measured(model, base, curve, column, at)
+    for column, known in asked.items():
+        if known is not None and n <= FURTHEST * np.exp(known.curve.x[-1]):
+            found[column] = _measured(model, base, known, column, at)
         elif column in MEANS:
             found[column] = _derived(model, full, column, at)
     return found
 
 
 def _measured(
-    model: LatencyModel, base: Mapping[str, float], curve: LoadCurve, column: str, at: Condition
+    model: LatencyModel, base: Mapping[str, float], known: _Known, column: str, at: Condition
 ) -> Figure:
-    x = float(np.log(at.load))
+    curve, x = known.curve, float(np.log(at.load))
     time = float(np.exp(curve.at(x, float(np.log(base[root_of(column)])))))
     family = family_of(column)
     # What a queue adds follows from the throughput: it is as sure as that.
     load = min(at.load, max(_places(model), float(np.exp(curve.x[-1]))))
-    own = float(Spread.of(curve, family).half_width(family, np.array([load]))[0])
+    own = float(known.spread.half_width(family, np.array([load]))[0])
     half = max(own, model.bands.least)
     return _figure(_inverse(time, column, at), half, _outside(x, curve.x[0], curve.x[-1]))
 

@@ -19,6 +19,7 @@ from planner.latency.predict import (
     Condition,
     Figure,
     figures,
+    figures_over,
     shape_distance,
 )
 from planner.spec.arrays import FloatArray
@@ -104,8 +105,14 @@ def left_out(profile: Profile) -> tuple[LeftOut, ...]:
     return tuple(found)
 
 
-def charts(model: LatencyModel) -> tuple[Chart, ...]:
-    """Returns the curves of what was measured, one figure of each kind per way of measuring."""
+def charts(model: LatencyModel, n_curve: int | None = None) -> tuple[Chart, ...]:
+    """Returns the curves of what was measured, one figure of each kind per way of measuring.
+
+    Args:
+        model: a fitted pool.
+        n_curve: how many loads a curve has, N_CURVE of them by default.
+    """
+    n_loads = n_curve or N_CURVE
     made: list[Chart] = []
     for mode in ("closed", "batch", "open"):
         points = [p for p in model.profile.points if p.mode == mode and load_of(p)]
@@ -115,7 +122,9 @@ def charts(model: LatencyModel) -> tuple[Chart, ...]:
         alike = [p for p in points if shape_distance(p, shape) <= np.log(SAME_SHAPE)]
         for columns in _DRAWN:
             column = next((c for c in columns if any(getattr(p, c) for p in alike)), None)
-            chart = None if column is None else _chart(model, shape, alike, column)
+            if column is None:
+                continue
+            chart = _chart(model, shape, alike, column, n_loads)
             made += [] if chart is None else [chart]
     return tuple(made)
 
@@ -157,7 +166,13 @@ def _commonest_shape(points: Sequence[Point]) -> Point | None:
     )
 
 
-def _chart(model: LatencyModel, shape: Point, points: Sequence[Point], column: str) -> Chart | None:
+def _chart(
+    model: LatencyModel,
+    shape: Point,
+    points: Sequence[Point],
+    column: str,
+    n_loads: int,
+) -> Chart | None:
     """Returns the curve of a figure at a request shape, None where the model says nothing."""
     measured = tuple(
         (load_of(p) or 0.0, float(getattr(p, column)))
@@ -165,17 +180,11 @@ def _chart(model: LatencyModel, shape: Point, points: Sequence[Point], column: s
         if getattr(p, column) is not None
     )
     lightest, heaviest = min(measured)[0], max(measured)[0]
-    loads = np.geomspace(lightest / BEYOND, heaviest * BEYOND, N_CURVE)
-    found = [
-        (load, at[column])
-        for load in loads.tolist()
-        if column
-        in (
-            at := figures(
-                model, Condition(shape.mode, shape.input_tokens, shape.output_tokens, load)
-            )
-        )
-    ]
+    even = np.geomspace(lightest / BEYOND, heaviest * BEYOND, n_loads)
+    loads = np.union1d(even, (lightest, heaviest)).tolist()  # it ends where measuring did
+    at = Condition(shape.mode, shape.input_tokens, shape.output_tokens, lightest)
+    said = figures_over(model, at, loads, (column,))
+    found = [(load, each[column]) for load, each in zip(loads, said, strict=True) if column in each]
     if len(found) < 2:
         return None
     return Chart(
