@@ -65,6 +65,7 @@ def make_plan(
     on_trial: Progress | None = None,
     cascades: Sequence[CascadeOption] | None = None,
     workers: Workers | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Plan:
     """Returns the plan that answers a question: deployment, routing, predicted outcome, reasons.
 
@@ -77,6 +78,7 @@ def make_plan(
         on_trial: called after each evaluation with (done, total, hypervolume).
         cascades: that may be used beside single pools; by default those that the scores prove.
         workers: who simulates; by default this process alone.
+        on_stage: told what is being done beside the search, e.g. 'simulating the choice'.
 
     Raises:
         InputError: pools that cannot be fitted, or a method that cannot be had.
@@ -85,7 +87,8 @@ def make_plan(
     if inputs.question.periods is not None:
         from planner.periods.answer import plan_periods  # other questions need none of it
 
-        return plan_periods(inputs, effort, method, seed, on_trial, cascades)
+        return plan_periods(inputs, effort, method, seed, on_trial, cascades, on_stage)
+    say = on_stage or (lambda _what: None)
     objectives = make_objectives(_case(inputs, cascades))
     in_production = None if kept is None else replicas_of(objectives.case, kept)
     start = starts_near(objectives, in_production)
@@ -93,15 +96,20 @@ def make_plan(
     chosen, nearest = _finished(lambda: choose(objectives, explored, in_production))
     if chosen is None:
         raise infeasible(objectives, explored, nearest, inputs)
+    say("simulating the choice")
     stage = make_stage(inputs, objectives, effort, seed)
     confirmed = confirm(stage, objectives, explored, chosen, effort, in_production, on_trial)
+    say("simulating its neighbours")
     refined = _refined(stage, confirmed, effort, method, workers, in_production, on_trial)
     confirmed = refined.confirmed
     objectives, explored, chosen = confirmed.objectives, confirmed.explored, confirmed.chosen
+    say("proving how good it is")
     bound = _finished(lambda: proven_bound(objectives, chosen, in_production))
     bound = bound or _finished(lambda: traded_bound(objectives, chosen, effort))
+    say("judging its quality")
     basis = _finished(lambda: quality_basis(inputs.files, objectives, chosen, seed, effort))
     front = _finished(lambda: settled_front(objectives, explored, chosen, refined.settled))
+    say("asking what else would do")
     why = _finished(lambda: reasons(objectives, chosen, explored, bound))
     other, told = what_if(inputs, objectives, explored, chosen, bound, in_production, effort)
     why += [*remarks(inputs.files, basis), *confirmed.why, *told]

@@ -10,15 +10,30 @@ from typing import Annotated
 import typer
 
 from planner import __version__
-from planner.cli import check, diff, drift, init, plan, profile, router, schema, serve, simulate
+from planner.cli import (
+    check,
+    completion,
+    diff,
+    drift,
+    export,
+    init,
+    plan,
+    profile,
+    report,
+    router,
+    schema,
+    serve,
+    simulate,
+)
+from planner.cli.greeting import greeting
 from planner.errors import ExitCode, Fault, InputError, PlannerError
 
+COMPLETING = "_RB_COMPLETE"  # set by a shell that asks what to offer
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 app = typer.Typer(
     name="rb",
-    no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Exit codes: 0 clean; 1 judged and found wanting; 2 could not judge; 70 a bug of ours.",
@@ -27,16 +42,23 @@ app = typer.Typer(
         "requests goes where."
     ),
 )
-app.command(name="init")(init.init)
-app.command(name="plan")(plan.plan)
-app.command(name="simulate")(simulate.simulate)
-app.command(name="serve")(serve.serve)
-app.command(name="check")(check.check)
-app.command(name="diff")(diff.diff)
-app.command(name="drift")(drift.drift)
+_COMMANDS = (  # in the order in which they are needed; what each does fits one line of 80 columns
+    ("init", init.init, "Writes a commented question, the start of a plan."),
+    ("plan", plan.plan, "Answers the question: deployment, routes, proof."),
+    ("simulate", simulate.simulate, "Tries a plan, request by request."),
+    ("check", check.check, "Judges a plan, and a change of it, without solving."),
+    ("diff", diff.diff, "Shows what changes from one plan to another."),
+    ("report", report.report, "Explains a plan on one page that needs no network."),
+    ("export", export.export, "Writes the files of what runs a plan."),
+    ("serve", serve.serve, "Serves a plan: one address in front of all pools."),
+    ("drift", drift.drift, "Judges real traffic against the plan that serves it."),
+    ("schema", schema.schema, "Prints the JSON Schema of a file kind."),
+    ("completion", completion.completion, "Prints what makes a shell complete commands."),
+)
+for _name, _command, _does in _COMMANDS:
+    app.command(name=_name, short_help=_does)(_command)
 app.add_typer(profile.app, name="profile")
 app.add_typer(router.app, name="router")
-app.command(name="schema")(schema.schema)
 
 
 def _version(asked: bool) -> None:
@@ -45,13 +67,15 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(greeting(__version__), nl=False)
 
 
 def main() -> None:
@@ -62,6 +86,8 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Returns the exit code of `rb` with the given arguments."""
     try:
+        if arguments[:1] == ["--install-completion"]:
+            completion.need_shell()
         # Outside its standalone mode, typer hands errors and exits over instead of acting itself.
         code = int(app(arguments, prog_name="rb", standalone_mode=False) or 0)
     except PlannerError as error:
@@ -69,8 +95,10 @@ def run(arguments: list[str]) -> int:
         return int(error.exit_code)
     except typer.Abort:
         code = INTERRUPTED
-    except SystemExit:  # `rb ... | head`: whoever reads has gone, which is no fault
-        return int(ExitCode.CLEAN)
+    except SystemExit as left:
+        if COMPLETING in os.environ:  # fish reads the answer from it
+            return int(left.code or 0)
+        return int(ExitCode.CLEAN)  # `rb ... | head`: whoever reads has gone, which is no fault
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _unwritten(error)

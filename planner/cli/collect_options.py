@@ -8,15 +8,11 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.offers import among
+from planner.cli.options import one_of
 from planner.cli.run_options import seconds
 
 GRADERS = ("exact", "regex", "numeric", "choice", "expression", "llm")
-
-
-def _grader(value: str) -> str:
-    if value not in GRADERS:
-        raise typer.BadParameter(f"{value} is not one of {', '.join(GRADERS)}")
-    return value
 
 
 def _time(value: str) -> str:
@@ -65,7 +61,14 @@ Endpoints = Annotated[
     ),
 ]
 Grader = Annotated[
-    str, typer.Option("--grader", metavar="|".join(GRADERS), callback=_grader, help="How to score.")
+    str,
+    typer.Option(
+        "--grader",
+        metavar="|".join(GRADERS),
+        callback=one_of(GRADERS),
+        autocompletion=among(GRADERS),
+        help="How to score.",
+    ),
 ]
 Models = Annotated[
     list[str] | None,

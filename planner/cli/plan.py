@@ -57,7 +57,16 @@ def plan(
             what = "hypervolume {:.3f}" if inputs.question.periods is None else "about ${:,.2f}"
             moved(done, total, what.format(volume))
 
-        answer = make_plan(inputs, effort, method, seed, kept, on_trial, None, evaluating)  # type: ignore[arg-type]
+        answer = make_plan(
+            inputs,
+            effort,  # type: ignore[arg-type]
+            method,  # type: ignore[arg-type]
+            seed,
+            kept,
+            on_trial,
+            workers=evaluating,
+            on_stage=moved.stage,
+        )
     # The plan first: it is what took the time. A kill in between is seen by `rb check`.
     written = *write_plan(folder, answer), write_sheet(folder, make_sheet(inputs, answer))
     if json:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from planner.cli.offers import among
+from planner.cli.options import one_of
+
 EFFORTS = ("quick", "standard", "thorough")
 METHODS = ("auto", "exact", "mobo", "boute", "routerwise", "enumerate", "local", "random")
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if value not in words:
-            raise typer.BadParameter(f"{value} is not one of {', '.join(words)}")
-        return value
-
-    return check
 
 
 Effort = Annotated[
@@ -25,7 +18,8 @@ Effort = Annotated[
     typer.Option(
         "--effort",
         metavar="|".join(EFFORTS),
-        callback=_one_of(EFFORTS),
+        callback=one_of(EFFORTS),
+        autocompletion=among(EFFORTS),
         help="How many programs, evaluations and simulations, and how small a proven gap.",
     ),
 ]
@@ -34,7 +28,8 @@ Method = Annotated[
     typer.Option(
         "--method",
         metavar="|".join(METHODS),
-        callback=_one_of(METHODS),
+        callback=one_of(METHODS),
+        autocompletion=among(METHODS),
         help=(
             "auto: all of a small box, else the exact front and local search around it; "
             "exact: that front alone; mobo: auto with many more simulations; "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.options import Json, Quiet
+from planner.cli.progress import working
 from planner.errors import Fault, InputError
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def estimate(
     known = _others(profiles, pool)
     target = _target(said, known, profiles)
     shape = Shape(float(input_tokens), float(output_tokens))
-    found = _estimate(target, known, shape, source)
+    with working(not quiet and not json, "fitting how well other pools use their GPUs"):
+        found = _estimate(target, known, shape, source)
     _tell(found, said, profiles, dry_run, json, quiet)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.options import Json, Quiet
+from planner.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from planner.spec.hardware import Gpu
@@ -71,15 +71,16 @@ def gpu(
     file = read_gpus(profiles)
     if not dry_run:
         check_writable(file.path)  # before minutes of measuring, not after
-    entry = measured_entry(
-        name,
-        file.entry(name),
-        machine,
-        Given(usd_per_h, fp16_tflops, memory_gb_per_s),
-        quick,
-        datetime.date.today(),
-        _progress(quiet),
-    )
+    with progress_bar(not quiet, "measuring kernels") as moved:
+        entry = measured_entry(
+            name,
+            file.entry(name),
+            machine,
+            Given(usd_per_h, fp16_tflops, memory_gb_per_s),
+            quick,
+            datetime.date.today(),
+            lambda n_done, n_all: moved(n_done, n_all, ""),
+        )
     edit = with_entry(file, entry.facts)
     written = None if dry_run else write_gpus(edit)
     _tell(edit.gpu, written, entry.notes, json=json, quiet=quiet)
@@ -108,15 +109,3 @@ def _tell(gpu: Gpu, written: Path | None, notes: Sequence[str], *, json: bool, q
 def _memory_gib() -> float:
     """Returns the memory of this machine, which is a processor's own."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2.0**30
-
-
-def _progress(quiet: bool) -> Callable[[int, int], None]:
-    """Returns what counts the trials in place on a terminal, and is silent elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        return lambda _done, _all: None
-
-    def tell(n_done: int, n_all: int) -> None:
-        end = "\n" if n_done == n_all else ""
-        typer.echo(f"\rmeasured {n_done} of {n_all} kernels{end}", err=True, nl=False)
-
-    return tell

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.offers import pools
 from planner.cli.options import Json
+from planner.cli.progress import working
 from planner.errors import ExitCode, Fault, InputError
 
 Picture = Annotated[
@@ -19,7 +21,9 @@ Page = Annotated[
 
 
 def show(
-    pool: Annotated[str, typer.Argument(metavar="POOL", help="Name of the pool.")],
+    pool: Annotated[
+        str, typer.Argument(autocompletion=pools, metavar="POOL", help="Name of the pool.")
+    ],
     profiles: Annotated[
         Path, typer.Option("--profiles", metavar="DIR", help="Profiles folder.")
     ] = Path("profiles"),
@@ -58,7 +62,8 @@ def show(
         found = read_profiles(folder, faults, [pool], facts_needed=False)
     if found is None:
         raise InputError(faults)
-    summary = summarise(fit(found.profiles[0]))
+    with working(not json, "fitting, and predicting each load from the others"):
+        summary = summarise(fit(found.profiles[0]))
     if json:
         typer.echo(canonical_json(as_data(summary)), nl=False)
     else:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
+from planner.cli.progress import working
 from planner.cli.router_options import Seed, read_scored, router_there
 from planner.errors import ExitCode
+
+if TYPE_CHECKING:
+    from planner.quality.train import CrossFit
 
 
 def eval_(
@@ -33,23 +39,25 @@ def eval_(
     from planner.report.console import make_console
     from planner.report.router_eval import Judged, judged_data, render_judged
 
-    scored = read_scored(folder, profiles)
-    priced, settings = scored.priced, scored.inputs.question.router
-    router = router_there(folder)
-    scores, usd = priced.scores, priced.usd_per_token
-    crossfit = cross_fit(scores, seed)
-    price = usd[scores.class_code]
-    gate = run_gate(
-        scores,
-        price,
-        lambda k: crossfit if k == 0 else cross_fit(scores, seed + k, with_inference=False),
-        seed,
-        priced.weight,
-    )
-    found = evaluate(
-        scores, crossfit, gate, usd,
-        others=priced.left_out_score, weight=priced.weight, seed=seed,
-    )  # fmt: skip
+    with working(not quiet and not json, "reading scores") as say:
+        scored = read_scored(folder, profiles)
+        priced, settings = scored.priced, scored.inputs.question.router
+        router = router_there(folder)
+        scores, usd = priced.scores, priced.usd_per_token
+        say("learning from all folds but one")
+        crossfit = cross_fit(scores, seed)
+        price = usd[scores.class_code]
+
+        def split(k: int) -> CrossFit:
+            say(f"judging prompts that were held out, split {k + 1}")
+            return crossfit if k == 0 else cross_fit(scores, seed + k, with_inference=False)
+
+        gate = run_gate(scores, price, split, seed, priced.weight)
+        say("judging quality against cost")
+        found = evaluate(
+            scores, crossfit, gate, usd,
+            others=priced.left_out_score, weight=priced.weight, seed=seed,
+        )  # fmt: skip
     fresh = router is not None and router.provenance.data_sha256 == data_sha256(scores)
     would_ship = gate.passed and settings.per_prompt == "auto"
     judged = Judged(

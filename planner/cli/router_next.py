@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.options import Json, PlanFolder, ProfilesFolder
+from planner.cli.progress import working
 from planner.cli.router_options import Scored, UsdPerPoint, plan_there, rate_of, read_scored
 
 if TYPE_CHECKING:
@@ -33,17 +34,19 @@ def next_(
     from planner.report.console import make_console
     from planner.report.router_next import advice_data, advise, render_advice, shares_by_model
 
-    scored = read_scored(folder, profiles)
-    scores, plan = scored.priced.scores, plan_there(folder)
-    advice = advise(
-        scores,
-        shrunk_means(scores),
-        scored.priced.answer_usd,
-        _traffic(scored),
-        None if plan is None else shares_by_model(plan, scored.inputs, scores),
-        rate_of(usd_per_point, plan),
-        n,
-    )
+    with working(not json, "reading scores") as say:
+        scored = read_scored(folder, profiles)
+        scores, plan = scored.priced.scores, plan_there(folder)
+        say("weighing what each score could change")
+        advice = advise(
+            scores,
+            shrunk_means(scores),
+            scored.priced.answer_usd,
+            _traffic(scored),
+            None if plan is None else shares_by_model(plan, scored.inputs, scores),
+            rate_of(usd_per_point, plan),
+            n,
+        )
     if json:
         typer.echo(canonical_json(advice_data(advice)), nl=False)
     else:

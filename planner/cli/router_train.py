@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from planner.cli.options import Json, PlanFolder, ProfilesFolder, Quiet
+from planner.cli.progress import working
 from planner.cli.router_options import Seed, read_scored
 
 
@@ -31,19 +32,22 @@ def train(
     from planner.report.console import make_console
     from planner.report.router_train import render_trained, trained_data, trained_of
 
-    scored = read_scored(folder, profiles)
-    scores, usd = scored.priced.scores, scored.priced.usd_per_token
-    crossfit = cross_fit(scores, seed)
-    settings = scored.inputs.question.router
-    router = train_router(
-        scores,
-        usd,
-        seed,
-        rules_of(settings),
-        crossfit,
-        per_prompt=settings.per_prompt == "auto",
-        weight=scored.priced.weight,
-    )
+    with working(not quiet and not json, "reading scores") as say:
+        scored = read_scored(folder, profiles)
+        scores, usd = scored.priced.scores, scored.priced.usd_per_token
+        say("learning from all folds but one")
+        crossfit = cross_fit(scores, seed)
+        settings = scored.inputs.question.router
+        say("learning from all scores")
+        router = train_router(
+            scores,
+            usd,
+            seed,
+            rules_of(settings),
+            crossfit,
+            per_prompt=settings.per_prompt == "auto",
+            weight=scored.priced.weight,
+        )
     path = write_router(folder, router)
     trained = trained_of(router, scores, crossfit, scored.priced.left_out, path.stat().st_size)
     if json:

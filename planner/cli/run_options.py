@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.offers import among
+from planner.cli.options import one_of
+
 APIS = ("completions", "chat")
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -24,12 +27,6 @@ def seconds(text: str) -> float:
     if found is None or not float(found[1]):
         raise typer.BadParameter(f"{text} is no time above zero, such as 90s, 30m or 2h")
     return float(found[1]) * _UNITS_S[found[2]]
-
-
-def _api(value: str) -> str:
-    if value not in APIS:
-        raise typer.BadParameter(f"{value} is not one of {', '.join(APIS)}")
-    return value
 
 
 def _arrivals(value: str) -> str:
@@ -73,7 +70,14 @@ TensorParallel = Annotated[
     int, typer.Option("--tensor-parallel", min=1, help="GPUs that one replica spreads over.")
 ]
 Api = Annotated[
-    str, typer.Option("--api", metavar="|".join(APIS), callback=_api, help="What to call.")
+    str,
+    typer.Option(
+        "--api",
+        metavar="|".join(APIS),
+        callback=one_of(APIS),
+        autocompletion=among(APIS),
+        help="What to call.",
+    ),
 ]
 InputTokens = Annotated[int, typer.Option("--input-tokens", min=1, help="Of every prompt.")]
 OutputTokens = Annotated[int, typer.Option("--output-tokens", min=2, help="Of every answer.")]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from planner.cli.offers import among
+from planner.cli.options import one_of
 
 _DRAWN = ("random", "round_robin", "fewest_requests", "least_kv", "power_of_two", "vllm")
 POLICIES = ("least_delay", *_DRAWN)
@@ -16,17 +18,6 @@ ROUTINGS = (
     *("shares", "prices"),
     *(f"routebalance:{name}" for name in ("balance", "quality", "latency", "cost")),
 )
-
-
-def _one_of(names: tuple[str, ...]) -> Callable[[str | None], str | None]:
-    """Returns what checks that a value is one of some names."""
-
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in names:
-            raise typer.BadParameter(f"{value} is not one of {', '.join(names)}")
-        return value
-
-    return check
 
 
 def _seconds(value: float) -> float:
@@ -78,7 +69,8 @@ RouteBy = Annotated[
     typer.Option(
         "--route-by",
         metavar="HOW",
-        callback=_one_of(ROUTINGS),
+        callback=one_of(ROUTINGS),
+        autocompletion=among(ROUTINGS),
         help="To pools: shares of the plan, prices (prompt by prompt, needs router.npz), or "
         "routebalance:balance|quality|latency|cost.",
     ),
@@ -88,7 +80,8 @@ Policy = Annotated[
     typer.Option(
         "--policy",
         metavar="POLICY",
-        callback=_one_of(POLICIES),
+        callback=one_of(POLICIES),
+        autocompletion=among(POLICIES),
         help=f"To the instances of a pool: {', '.join(POLICIES)}.",
     ),
 ]
@@ -97,7 +90,8 @@ RankPolicy = Annotated[
     typer.Option(
         "--rank-policy",
         metavar="POLICY",
-        callback=_one_of(RANK_POLICIES),
+        callback=one_of(RANK_POLICIES),
+        autocompletion=among(RANK_POLICIES),
         help="To the data-parallel ranks of an instance that has several: "
         f"{', '.join(RANK_POLICIES)}; from largest_first on, requests are held and dealt together.",
     ),
@@ -113,7 +107,8 @@ AnsweredBy = Annotated[
     typer.Option(
         "--answered-by",
         metavar="GRADER",
-        callback=_one_of(GRADERS),
+        callback=one_of(GRADERS),
+        autocompletion=among(GRADERS),
         help="How a cascade's scores were graded, where it goes by whether an answer was found: "
         f"{', '.join(GRADERS)}.",
     ),

@@ -8,7 +8,7 @@ plan     of the busiest period, and beside it all periods
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,7 @@ def plan_periods(
     seed: int,
     on_trial: Progress | None = None,
     cascades: Sequence[CascadeOption] | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Plan:
     """Returns the plan of a question with periods: of the busiest one, with all beside it.
 
@@ -80,6 +81,7 @@ def plan_periods(
         seed: of the simulations.
         on_trial: called after each round of prices with (done, total, estimate of the best in $).
         cascades: that may be used beside single pools; by default those that the scores prove.
+        on_stage: told what is being done beside the search.
 
     Raises:
         InputError: pools that cannot be fitted, or a method that knows no periods.
@@ -96,6 +98,8 @@ def plan_periods(
         round_ = make_round(inputs, case.models, learned, options)
         path = find_path(round_, effort, on_trial)
         _check_budget(inputs, path, round_)
+        if on_stage is not None:
+            on_stage("simulating each period")
         simulated, lesson = _simulated(round_, path, effort, seed)
         tried.append(_Tried(round_, path, simulated))
         if lesson is None or not left or not path.complete or lesson == learned:
