@@ -1,9 +1,10 @@
 # Two commands: `make demo` answers the demo question, `make test` checks everything.
+# `make docs` writes the generated parts of docs/ anew (the example review plans twice: a minute).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test
+.PHONY: demo test docs
 demo: $(VENV)/installed-demo
 	$(BIN)/rb plan plans/demo
 
@@ -12,6 +13,9 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+docs: $(VENV)/installed-test
+	$(BIN)/python docs/generate.py --review
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -54,6 +54,11 @@ def hand_plan(
     tables = case.tables((workload.rate_rps[:, None] * x).T)
     s = score(workload, tables, n, x, inputs.question.headroom_ratio, _objective(inputs))
     rent, gpus = case.space.pool_usd_per_h(n), case.space.pool_gpus(n)
+    # Rent is paid all day, requests are paid and answered at the mean rates.
+    per_h = 3600.0 * (rate_factor or 1.0) * workload.mean_rate_rps[:, None] * x
+    usd_per_h = rent + (per_h * workload.request_usd).sum(axis=0)
+    answers = [[shape.mean_output_tokens if shape else 0.0 for shape in r] for r in workload.shapes]
+    tokens_per_h = (per_h * np.array(answers)).sum(axis=0)
     rows = tuple(
         DeployedPool(
             pool=p.name,
@@ -76,7 +81,7 @@ def hand_plan(
         },
         rate_factor=rate_factor,
         cost_usd_per_h=cost,
-        usd_per_million_output_tokens=1.25,
+        usd_per_million_output_tokens=_per_million(usd_per_h.sum(), tokens_per_h.sum()),
         quality=round(s.quality, 6),
         class_quality={
             c: round(float(q), 6)
@@ -105,7 +110,7 @@ def hand_plan(
                 rate_rps=float(s.pool_rps[i]),
                 output_tokens_per_s=float(s.output_tokens_per_s[i]),
                 goodput_rps=float(s.goodput_rps[i]),
-                usd_per_million_output_tokens=1.0,
+                usd_per_million_output_tokens=_per_million(usd_per_h[i], tokens_per_h[i]),
                 extrapolated=s.extrapolated[i],
             )
             for i, name in enumerate(workload.pool_names)
@@ -153,6 +158,10 @@ def hand_plan(
 def in_file(ms: float) -> float:
     """Returns a latency as a plan writes it: 0.1 ms, a day where it is beyond every table."""
     return round(min(ms, 86_400_000.0), 1)
+
+
+def _per_million(usd_per_h: float, tokens_per_h: float) -> float | None:
+    return round(1e6 * float(usd_per_h / tokens_per_h), 4) if tokens_per_h >= 1 else None
 
 
 def _finite(ratio: float | None) -> float | None:

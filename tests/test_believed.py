@@ -72,6 +72,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     return planned(tmp_path_factory.mktemp("believed") / "q")
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth(base: Planned):
     """Of 12 draws of the same truth, one may miss at 95 %."""
     table, rng = base.inputs.files.prompts, np.random.default_rng(5)

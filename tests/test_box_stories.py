@@ -29,7 +29,7 @@ from planner.files.inputs import read_inputs
 from planner.files.plans import routes_of
 from planner.gate.check import check
 from planner.gate.finding import Finding
-from planner.gate.placement import placement_findings
+from planner.gate.plan.placement import placement_findings
 from planner.keeping import starts_near
 from planner.plan import make_plan
 from planner.proofs.certify import proven_bound

@@ -432,11 +432,17 @@ def test_where_nothing_holds_any_more_the_choice_stays(
 def test_rb_check_tells_each_limit_that_simulation_missed(wrong: Setting, plan: Plan) -> None:
     assert plan.simulated is not None
     figures = [
-        f.model_copy(update={"ms": 5125.0, "verdict": "missed"}) if f.class_name == "easy" else f
+        f.model_copy(
+            update={"ms": 5125.0, "low_ms": 5100.0, "high_ms": 5150.0, "verdict": "missed"}
+        )
+        if f.class_name == "easy"
+        else f
         for f in plan.simulated.latency
         if f.at_most_ms is not None
     ]
-    missed = plan.simulated.model_copy(update={"latency": tuple(figures)})
+    ratio = max(f.ms / f.at_most_ms for f in figures if f.at_most_ms is not None)
+    update = {"latency": tuple(figures), "latency_ratio": round(ratio, 6)}
+    missed = plan.simulated.model_copy(update=update)
     again = plan.model_copy(update={"simulated": missed})
     (found,) = check(wrong.inputs, again, routes_of(again))
     assert (found.severity, found.code) == ("error", "simulated")

@@ -17,8 +17,8 @@ from planner.confirm import Care, Stage, confirm, draft_of
 from planner.drills import by_tables, played
 from planner.explore import Explored
 from planner.files.plans import plan_text, routes_of
-from planner.gate.check import check
-from planner.gate.survival import contradicted_scenarios, survival_findings
+from planner.gate.check import check, contradictions
+from planner.gate.plan.survival import survival_findings
 from planner.objectives import Objectives, make_objectives
 from planner.ordered import rescore
 from planner.plan import make_plan
@@ -169,7 +169,7 @@ def test_the_gate_finds_what_a_plan_should_not_say() -> None:
     def found(*survives: Survived) -> list[str]:
         said = plan.model_copy(update={"survives": survives})
         wrong = survival_findings(case, said, again, inputs_changed=False)
-        return [f.code for f in (*wrong, *contradicted_scenarios(said))]
+        return [f.code for f in (*wrong, *contradictions(said))]
 
     assert found(first, second) == []
     assert found(first) == found(first, first, second) == ["survives-differ"]

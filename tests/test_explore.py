@@ -277,6 +277,7 @@ def cheapest(explored: Explored) -> float:
     return min(e.cost_usd_per_h for e in good(explored.evaluations))
 
 
+@pytest.mark.slow
 def test_a_box_that_was_enumerated_is_enumerated_again(
     slower: Objectives, monkeypatch: pytest.MonkeyPatch
 ) -> None:

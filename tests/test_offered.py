@@ -73,6 +73,7 @@ def test_a_telling_signal_is_offered_and_planned_with(
     assert basis.per_prompt is None
 
 
+@pytest.mark.slow
 def test_such_a_plan_is_simulated_by_the_command(
     inputs: Inputs, case: Case, options: tuple[CascadeOption, ...], tmp_path: Path
 ) -> None:

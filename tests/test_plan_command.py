@@ -32,6 +32,7 @@ def plan_bytes(folder: Path) -> tuple[bytes, ...]:
     return tuple((folder / name).read_bytes() for name in names)
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process_quiet_or_as_json_and_check_accepts_them(
     tmp_path: Path,
 ) -> None:

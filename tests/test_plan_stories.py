@@ -113,6 +113,7 @@ def test_a_class_keeps_to_its_allowed_pools(tmp_path: Path) -> None:
     assert {r.pool for r in plan.routing} == {"llama-3.1-70b-h100-tp4"}
 
 
+@pytest.mark.slow
 def test_a_class_floor_binds_its_own_class(tmp_path: Path) -> None:
     question = small(quality_at_least=0.6)
     question["classes"][1]["quality_at_least"] = 0.55

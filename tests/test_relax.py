@@ -40,6 +40,7 @@ def number(pattern: str, lines: tuple[str, ...]) -> float:
     return float(found[0].group(1))
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_names_the_budget_that_works(tmp_path: Path) -> None:
     refused = refusal(tmp_path / "no", budget_usd_per_h=9.0)
     enough = number(r"a budget of ([\d.]+) \$/h meets everything", refused.relaxations)

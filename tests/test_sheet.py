@@ -19,7 +19,7 @@ from planner.case import make_case
 from planner.files.inputs import read_inputs
 from planner.files.plans import need_plan, plan_hash
 from planner.files.sheets import sheet_text
-from planner.gate.sheet import sheet_findings
+from planner.gate.plan.sheet import sheet_findings
 from planner.latency.steplaw import StepLaw
 from planner.objectives import make_objectives
 from planner.ordered import Rescored, rescore
@@ -112,7 +112,8 @@ def test_the_same_inputs_give_the_same_text(
 def test_the_committed_sheet_is_that_of_the_committed_plan(demo_inputs: Inputs) -> None:
     folder = ROOT / "tests" / "demo_plan"
     written = ServingSheet.model_validate_json((folder / "serving.json").read_text())
-    assert sheet_findings(demo_inputs, need_plan(folder), written, None, True) == []
+    plan = need_plan(folder)
+    assert sheet_findings(plan, written, lambda: make_sheet(demo_inputs, plan)) == []
 
 
 # ---- Steps ---------------------------------------------------------------------------------------

@@ -276,7 +276,9 @@ class Learned(Spec):
     class_name: Name | None = Field(alias="class")
     metric: Metric
     load_ratio: Annotated[tuple[NonNegative, ...], Field(min_length=1)]  # per replica
-    slower_ratio: tuple[Positive, ...]  # simulated / predicted, at least 1
+    slower_ratio: tuple[
+        Annotated[float, Field(ge=1, le=1e15, strict=True)], ...
+    ]  # simulated / predicted
 
     @model_validator(mode="after")
     def _one_ratio_per_load(self) -> Learned:

@@ -15,7 +15,8 @@ from shell import Run
 from planner.errors import Fault
 from planner.files.plans import read_routes
 from planner.files.sheets import read_sheet
-from planner.gate.finding import Finding, error
+from planner.gate.finding import error
+from planner.gate.judgement import Judgement
 from planner.runtime.metrics import Counts, Meter, Report
 from planner.runtime.page import render
 from planner.runtime.served import Served
@@ -215,11 +216,13 @@ def test_check_reads_the_sheet_where_there_is_one(
 ) -> None:
     judged = []
 
-    def judge(*_: object, sheet: ServingSheet | None) -> tuple[Finding, ...]:
+    def judged_by(*given: object) -> Judgement:
+        sheet = given[3]
         judged.append(sheet)
-        return () if sheet is None else (error("sheet-differs", "serving.json", "so", "again"),)
+        found = () if sheet is None else (error("sheet-differs", "serving.json", "so", "again"),)
+        return Judgement(found, ())
 
-    monkeypatch.setattr("planner.gate.check.check", judge)
+    monkeypatch.setattr("planner.gate.judge.judge", judged_by)
     ran = rb("check", "plans/demo")
     assert (ran.code, ran.err) == (1, "")
     assert "error sheet-differs: serving.json" in ran.out

@@ -83,6 +83,7 @@ def test_quiet_says_nothing(rb: Run, fake_url: str) -> None:
     assert (ran.code, ran.out, ran.err) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_levels")
 def test_a_workload_sets_the_lengths(rb: Run, fake_url: str) -> None:
     Path("requests.csv").write_text(

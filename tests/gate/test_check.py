@@ -17,9 +17,11 @@ from planner.errors import InputError
 from planner.files.plans import routes_of
 from planner.gate.check import check
 from planner.gate.finding import Finding
-from planner.gate.resources import resource_findings
+from planner.gate.plan.drift import drift_findings
+from planner.gate.plan.resources import resource_findings
+from planner.ordered import case_of, rescore
 from planner.spec.inputs import Inputs
-from planner.spec.plan import Plan
+from planner.spec.plan import LatencyFigure, Plan, PoolFigure
 from planner.spec.pool import GpuShare, HostedPrice, Pool, Profile
 from planner.spec.question import Limit, ReplicaRange
 
@@ -62,12 +64,22 @@ def classes(inputs: Inputs, name: str | None, **update: Any) -> Inputs:
 
 
 def predicting(plan: Plan, **update: Any) -> Plan:
-    return plan.model_copy(update={"predicted": plan.predicted.model_copy(update=update)})
+    """Returns a plan with other figures, the front's point of it alike."""
+    said = plan.predicted.model_copy(update=update)
+    figures = {n: getattr(said, n) for n in ("cost_usd_per_h", "quality", "latency_ratio")}
+    return chosen(plan.model_copy(update={"predicted": said}), **figures)
 
 
 def with_rows(plan: Plan, name: str, **update: Any) -> Plan:
+    """Returns a plan with another row of its deployment, the front's point of it alike."""
     rows = tuple(d.model_copy(update=update) if d.pool == name else d for d in plan.deployment)
-    return plan.model_copy(update={"deployment": rows})
+    deployment = {row.pool: row.replicas for row in rows}
+    return chosen(plan.model_copy(update={"deployment": rows}), deployment=deployment)
+
+
+def chosen(plan: Plan, **update: Any) -> Plan:
+    front = tuple(p.model_copy(update=update) if p.chosen else p for p in plan.front)
+    return plan.model_copy(update={"front": front})
 
 
 def with_shares(plan: Plan, shares: dict[tuple[str, str], float]) -> Plan:
@@ -271,6 +283,18 @@ def test_node(inputs: Inputs, plan: Plan) -> None:
     assert resources(make_case(with_profile(inputs, BIG, narrow)), plan) == ["node"]
 
 
+def test_replicas_of_more_than_half_a_node(inputs: Inputs) -> None:
+    """Twelve GPUs on two nodes: three replicas of four would fill them, and two find a place."""
+    profile = next(p for p in inputs.candidates if p.name == BIG)
+    assert profile.gpu is not None
+    six = replace(profile, gpu=profile.gpu.model_copy(update={"gpus_per_node": 6}))
+    two_nodes = asked(replace(inputs, candidates=(six,)), stock={"h100-sxm-80g": 12})
+    shares = {(c, BIG): 1.0 for c in ("gsm", "crux", "math-l5")}
+    case = make_case(two_nodes)
+    assert resources(case, hand_plan(two_nodes, {BIG: 2}, shares)) == []
+    assert resources(case, hand_plan(two_nodes, {BIG: 3}, shares)) == ["halves"]
+
+
 def test_idle_replicas_are_a_warning(inputs: Inputs) -> None:
     rich = asked(inputs, stock={"h100-sxm-80g": 64})
     findings = resource_findings(make_case(rich), hand_plan(rich, {BIG: 6, SMALL: 40}))
@@ -308,15 +332,18 @@ def test_capacity(inputs: Inputs, plan: Plan) -> None:
 def test_limit(inputs: Inputs, plan: Plan) -> None:
     figure = next(f for f in plan.predicted.latency if f.class_name == "math-l5")
     tight = Limit(metric="e2e", statistic="p95", at_most_ms=figure.ms * 0.97)
-    findings = judge(classes(inputs, "math-l5", limits=(tight,)), plan)
+    tightened = classes(inputs, "math-l5", limits=(tight,))
+    findings = judge(tightened, hand_plan(tightened))
     assert [(f.code, f.where) for f in findings] == [("limit", "p95 e2e of math-l5")]
     loose = Limit(metric="e2e", statistic="p95", at_most_ms=figure.ms * 1.03)
-    assert judge(classes(inputs, "math-l5", limits=(loose,)), plan) == ()
+    loosened = classes(inputs, "math-l5", limits=(loose,))
+    assert judge(loosened, hand_plan(loosened)) == ()
 
 
-def test_a_limit_over_all_traffic(inputs: Inputs, plan: Plan) -> None:
+def test_a_limit_over_all_traffic(inputs: Inputs) -> None:
     tight = Limit(metric="tpot", statistic="mean", at_most_ms=20.0)  # 26 ms are predicted
-    findings = judge(asked(inputs, limits=(tight,)), plan)
+    tightened = asked(inputs, limits=(tight,))
+    findings = judge(tightened, hand_plan(tightened))
     assert [(f.code, f.where) for f in findings] == [("limit", "mean tpot of all traffic")]
 
 
@@ -395,6 +422,46 @@ def test_a_latency_may_differ_by_rounding_only(
     assert len(judge(inputs, predicting(plan, latency=(moved, *rest)))) == n
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("at_most_ms", None), ("at_most_ms", 1e9), ("high_ms", 1.0), ("origin", "measured")],
+)
+def test_drift_of_what_a_latency_is_held_against(
+    inputs: Inputs, plan: Plan, field: str, value: object
+) -> None:
+    """A limit or an error band that is edited in the plan changes what a policy makes of it."""
+    first, *rest = plan.predicted.latency
+    edited = first.model_copy(update={field: value})
+    findings = judge(inputs, predicting(plan, latency=(edited, *rest)))
+    assert [(f.code, f.where) for f in findings] == [
+        ("prediction-drift", f"plan.json:predicted.latency[p95 e2e of gsm].{field}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "where"),
+    [("rate_rps", 1.0, "rate_rps"), ("extrapolated", True, "extrapolated")],
+)
+def test_drift_of_what_a_pool_gets(
+    inputs: Inputs, plan: Plan, field: str, value: object, where: str
+) -> None:
+    first, *rest = plan.predicted.pools
+    edited = first.model_copy(update={field: value})
+    findings = judge(inputs, predicting(plan, pools=(edited, *rest)))
+    assert [(f.code, f.where) for f in findings] == [
+        ("prediction-drift", f"plan.json:predicted.pools[{BIG}].{where}")
+    ]
+
+
+def test_drift_of_the_rate_of_a_class(inputs: Inputs, plan: Plan) -> None:
+    rates = {**plan.predicted.class_rps, "crux": 1.0}
+    (finding,) = judge(inputs, predicting(plan, class_rps=rates))
+    assert (finding.code, finding.where) == (
+        "prediction-drift",
+        "plan.json:predicted.class_rps[crux]",
+    )
+
+
 def test_drift_of_a_pool(inputs: Inputs, plan: Plan) -> None:
     pools = tuple(
         p.model_copy(update={"utilisation_ratio": p.utilisation_ratio + 0.01})
@@ -405,14 +472,91 @@ def test_drift_of_a_pool(inputs: Inputs, plan: Plan) -> None:
     ] * 2
 
 
-def test_mix_shift_is_a_warning_and_explains_drift(inputs: Inputs, plan: Plan) -> None:
+def test_mix_shift_is_a_warning(inputs: Inputs, plan: Plan) -> None:
     shifted = predicting(plan, mix_shift_ratio=0.1)
     assert [(f.severity, f.code) for f in judge(inputs, shifted)] == [("warning", "mix-shift")]
-    findings = judge(inputs, predicting(plan, mix_shift_ratio=0.1, quality=0.9))
-    assert {(f.severity, f.code) for f in findings} == {
-        ("warning", "mix-shift"),
-        ("warning", "prediction-drift"),
-    }
+
+
+def slower(plan: Plan, times: float) -> tuple[LatencyFigure, ...]:
+    return tuple(
+        f.model_copy(update={"ms": times * f.ms, "high_ms": times * f.high_ms})
+        for f in plan.predicted.latency
+    )
+
+
+@pytest.mark.parametrize(("shift", "severity"), [(0.01, "warning"), (0.004, "error"), (0, "error")])
+def test_mix_shift_explains_as_much_drift_as_it_can(
+    inputs: Inputs, plan: Plan, shift: float, severity: str
+) -> None:
+    """Latencies that are 7 % off: a mix that is 1 % off may do that, one of 0.4 % may not."""
+    drifted = predicting(plan, mix_shift_ratio=shift, latency=slower(plan, 1.07))
+    findings = [f for f in judge(inputs, drifted) if f.code == "prediction-drift"]
+    assert {f.severity for f in findings} == {severity}
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"quality": 0.9},
+        {"cost_usd_per_h": 20.0},
+        {"rate_rps": 100.0},
+        {"origin": "measured"},
+        {"rate_factor": 2.0},
+    ],
+    ids=lambda update: next(iter(update)),
+)
+def test_mix_shift_explains_nothing_that_no_mix_moves(
+    inputs: Inputs, plan: Plan, update: dict[str, object]
+) -> None:
+    """Else a small number in the file would make every figure of it a matter of taste."""
+    shifted = predicting(plan, mix_shift_ratio=0.04, **update)
+    assert ("error", "prediction-drift") in {(f.severity, f.code) for f in judge(inputs, shifted)}
+
+
+def test_every_figure_of_a_plan_is_held_against_its_inputs(inputs: Inputs, plan: Plan) -> None:
+    """Field by field, so that a figure that is added later is not left out here."""
+    case, said = case_of(inputs, plan), plan.predicted
+    again = rescore(case, plan)
+
+    def differs(**update: object) -> bool:
+        return any(drift_findings(case, predicting(plan, **update), again))
+
+    def edited(figure: PoolFigure | LatencyFigure, name: str) -> tuple[object, ...]:
+        return (figure.model_copy(update={name: another(getattr(figure, name))}),)
+
+    assert not differs()
+    pool, latency = said.pools[0], said.latency[0]
+    names = set(type(said).model_fields) - {"mix_shift_ratio"}  # of tables that nobody has any more
+    assert [name for name in names if not differs(**{name: another(getattr(said, name))})] == []
+    of_pool = [
+        n for n in type(pool).model_fields if not differs(pools=edited(pool, n) + said.pools[1:])
+    ]
+    figures = said.latency[1:]
+    of_latency = [
+        n for n in type(latency).model_fields if not differs(latency=edited(latency, n) + figures)
+    ]
+    assert of_pool + of_latency == []
+
+
+def another(value: object) -> object:
+    """Returns a value that is not this one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return 1.05 * value + 0.1
+    if isinstance(value, str):
+        return {"assumed": "measured", "estimated": "measured"}.get(value, "p99")
+    if isinstance(value, dict):
+        return {name: 0.9 * each for name, each in value.items()}
+    return 3.0 if value is None else ()
+
+
+@pytest.mark.parametrize("part", ["pools", "latency"])
+def test_figures_are_there_once_each(inputs: Inputs, plan: Plan, part: str) -> None:
+    figures = getattr(plan.predicted, part)
+    for changed in (figures[1:], (*figures, figures[0]), ()):
+        findings = judge(inputs, predicting(plan, **{part: changed}))
+        assert {f.code for f in findings} == {"prediction-drift"}
 
 
 # ---- the rate factor ---------------------------------------------------------------------------
@@ -445,6 +589,29 @@ def test_a_pool_that_cannot_be_fitted_cannot_be_judged(inputs: Inputs, plan: Pla
     blank = with_profile(inputs, BIG, replace(profile, points=()))
     with pytest.raises(InputError, match=f"profiles/{BIG}/points.csv"):
         judge(blank, plan)
+
+
+def test_pools_that_the_plan_leaves_out_are_not_fitted(
+    demo_inputs: Inputs, demo_plan: Plan
+) -> None:
+    """Nobody need measure a pool for a plan without it; `rb plan` would refuse."""
+    unused = tuple(
+        p if p.name in (BIG, SMALL) else replace(p, points=()) for p in demo_inputs.candidates
+    )
+    assert len(unused) > 2
+    assert judge(replace(demo_inputs, candidates=unused), demo_plan) == ()
+
+
+def test_pools_that_the_plan_leaves_out_change_no_finding(
+    demo_inputs: Inputs, demo_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = {"h100-sxm-80g": 24, "b200-sxm-180g": 32}
+    asks = asked(demo_inputs, headroom_ratio=0.5, quality_at_least=0.9, stock=stock)
+    broken = predicting(demo_plan, quality=0.9, class_rps={})
+    narrow = judge(asks, broken)
+    monkeypatch.setattr("planner.gate.check.with_pools_of", lambda inputs, plan: inputs)
+    assert judge(asks, broken) == narrow
+    assert codes(narrow) >= {"capacity", "quality-floor", "stock", "prediction-drift"}
 
 
 def test_the_shares_of_the_plan_are_what_is_scored(inputs: Inputs, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from hand_plan import BIG, SMALL
 
 from planner.files.plans import plan_hash
 from planner.gate.diff import PlanDiff, diff
-from planner.spec.plan import Plan, Route
+from planner.spec.plan import FrontPoint, Plan, Price, Route
 
 RATES = {"gsm": 50.0, "crux": 30.0, "math-l5": 20.0}
 
@@ -175,3 +175,72 @@ def test_diff_back_is_diff_forth_mirrored(demo_plan: Plan) -> None:
     assert steps(forth) == {key: -points for key, points in steps(back).items()}
     assert forth.moved_ratio == back.moved_ratio == pytest.approx(0.4)  # 40 % of 50, all of 20
     assert forth.quality.old == back.quality.new
+
+
+# ---- Fronts, prices, provenance ------------------------------------------------------------------
+
+
+def point(cost: float, quality: float, latency: float | None = 0.5, **more: Any) -> FrontPoint:
+    return FrontPoint(
+        deployment={SMALL: 1},
+        cost_usd_per_h=cost,
+        quality=quality,
+        latency_ratio=latency,
+        latency_ms=None,
+        **more,
+    )
+
+
+def test_what_the_fronts_offer_for_the_old_quality_and_the_old_money(demo_plan: Plan) -> None:
+    base = predicting(demo_plan, quality=0.70, cost_usd_per_h=50.0)
+    old = changed(base, front=(point(50.0, 0.70), point(80.0, 0.75), point(20.0, 0.4)))
+    new = changed(base, front=(point(42.0, 0.71), point(49.0, 0.73), point(30.0, 0.9, 1.2)))
+    found = diff(old, new).front
+    assert found is not None
+    assert (found.at_quality, found.within_usd_per_h) == (0.70, 50.0)
+    assert (found.cost_usd_per_h.old, found.cost_usd_per_h.new) == (50.0, 42.0)
+    assert (found.quality.old, found.quality.new) == (0.70, 0.73)  # 0.9 is beyond its limits
+    assert found.rate_factor is None
+
+
+def test_a_front_that_offers_nothing_as_good_says_so(demo_plan: Plan) -> None:
+    base = predicting(demo_plan, quality=0.70, cost_usd_per_h=50.0)
+    old, new = changed(base, front=(point(50.0, 0.70),)), changed(base, front=(point(60.0, 0.6),))
+    found = diff(old, new).front
+    assert found is not None
+    assert found.cost_usd_per_h.new is None and found.quality.new is None
+    assert diff(changed(old, front=()), new).front is None
+    beyond = changed(old, front=(point(50.0, 0.70, 1.5),))
+    assert diff(beyond, new).front is None
+
+
+def test_fronts_of_traffic(demo_plan: Plan) -> None:
+    base = predicting(demo_plan, quality=0.70, cost_usd_per_h=50.0, rate_factor=2.0)
+    old = changed(base, front=(point(50.0, 0.70, None, rate_factor=2.0),))
+    new = changed(base, front=(point(48.0, 0.70, None, rate_factor=2.5),))
+    found = diff(old, new).front
+    assert found is not None and found.rate_factor is not None
+    assert (found.rate_factor.old, found.rate_factor.new) == (2.0, 2.5)
+
+
+def test_prices_and_provenance_that_differ(demo_plan: Plan) -> None:
+    other = demo_plan.provenance.model_copy(update={"seed": 7, "effort": "thorough"})
+    price = demo_plan.prices[0]
+    fresh = Price(what="stock:h100", value=0.25, unit="$ per GPU-hour")
+    new = changed(
+        demo_plan,
+        provenance=other,
+        prices=(price.model_copy(update={"value": price.value * 2.0}), fresh),
+    )
+    found = diff(demo_plan, new)
+    assert [(p.name, p.old, p.new) for p in found.provenance] == [
+        ("effort", "none", "thorough"),
+        ("seed", "0", "7"),
+    ]
+    assert [(p.what, p.old, p.new) for p in found.prices] == [
+        (price.what, price.value, 2.0 * price.value),
+        ("stock:h100", None, 0.25),
+    ]
+    assert found.empty and found.transition is None  # neither orders anything
+    same = diff(demo_plan, demo_plan)
+    assert same.prices == same.provenance == ()

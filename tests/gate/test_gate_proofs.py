@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hand_plan import BIG, SMALL, hand_plan
 
-from planner.gate.proofs import proof_findings
+from planner.gate.plan.proofs import proof_findings
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Bound, FrontPoint, Plan
 
@@ -35,7 +35,8 @@ def bounded(plan: Plan, **fields: Any) -> Plan:
 def with_point(plan: Plan, **fields: Any) -> Plan:
     said = {"deployment": {BIG: 1}, "cost_usd_per_h": 10.0, "quality": 0.5}
     said |= {"latency_ratio": 0.9, "latency_ms": None, "best_possible": 0.51, "gap_ratio": 0.02}
-    return plan.model_copy(update={"front": (FrontPoint.model_validate(said | fields),)})
+    front = (FrontPoint.model_validate(said | fields), *plan.front)
+    return plan.model_copy(update={"front": front})
 
 
 def test_a_plan_without_proofs_has_nothing_to_contradict(plan: Plan) -> None:
@@ -86,3 +87,23 @@ def test_a_point_of_the_front_that_beats_its_own_proof_is_found(
     plan: Plan, fields: dict[str, Any], where: str
 ) -> None:
     assert found(with_point(plan, **fields)) == [where]
+
+
+@pytest.mark.parametrize(
+    ("update", "where"),
+    [
+        ({"deployment": {BIG: 1}}, "plan.json:front[0].deployment"),
+        ({"cost_usd_per_h": 1.0}, "plan.json:front[0].cost_usd_per_h"),
+        ({"quality": 0.9}, "plan.json:front[0].quality"),
+        ({"latency_ratio": None}, "plan.json:front[0].latency_ratio"),
+        ({"chosen": False}, "plan.json:front"),
+    ],
+)
+def test_the_chosen_point_of_the_front_is_the_plan(
+    plan: Plan, update: dict[str, Any], where: str
+) -> None:
+    point = plan.front[0]
+    assert found(plan.model_copy(update={"front": (point.model_copy(update=update),)})) == [where]
+    assert found(plan.model_copy(update={"front": (point, point)})) == ["plan.json:front"]
+    near = point.model_copy(update={"quality": point.quality + 1e-4})
+    assert found(plan.model_copy(update={"front": (near,)})) == []

@@ -33,12 +33,16 @@ def loaded_by(arguments: list[str]) -> tuple[int, set[str]]:
     [
         (["--help"], HEAVY),
         (["--version"], HEAVY),
+        ([], HEAVY - {"pydantic"}),  # the greeting
         (["plan", "--help"], HEAVY - {"pydantic"}),  # typer itself takes it to read the options
         (["simulate", "--help"], HEAVY - {"pydantic"}),
         (["check", "--help"], HEAVY - {"pydantic"}),
         (["serve", "--help"], HEAVY - {"pydantic"}),
         (["drift", "--help"], HEAVY - {"pydantic"}),
         (["diff", "--help"], HEAVY - {"pydantic"}),
+        (["export", "--help"], HEAVY - {"pydantic"}),
+        (["report", "--help"], HEAVY - {"pydantic"}),
+        (["completion", "--help"], HEAVY - {"pydantic"}),
         (["profile", "--help"], HEAVY - {"pydantic"}),
         (["profile", "import", "--help"], HEAVY - {"pydantic"}),
         (["profile", "run", "--help"], HEAVY - {"pydantic"}),

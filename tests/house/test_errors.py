@@ -41,7 +41,7 @@ def raising(monkeypatch):
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr(schema, "_kinds", fail)
+        monkeypatch.setattr(schema, "kinds", fail)
 
     return arm
 
@@ -176,6 +176,10 @@ def test_every_error_of_ours_has_a_code_of_ours():
         (["plan", "a\x00b"], "null"),
         (["diff", "x"], "Missing argument"),
         (["schema", "nonsense"], "unknown file kind nonsense"),
+        (["export", "x", "--to", "docker"], "--to"),
+        (["check", "x", "--format", "pdf"], "--format"),
+        (["check"], "DIR"),
+        (["completion", "tcsh"], "tcsh"),
         (["profile", "nonsense"], "No such command"),
         (["profile", "run"], "Missing option"),
         (["profile", "estimate"], "Missing option"),
@@ -204,6 +208,13 @@ def test_usage_errors(capsys, arguments, said):
         ["plan", "{}/file"],
         ["check", "{}/file"],
         ["diff", "{}/file", "{}/file"],
+        ["check", "{}/nothing", "--against", "main:plans/x", "--policy", "{}/no.yaml"],
+        ["export", "{}/nothing", "--to", "vllm"],
+        ["export", "x" * 5_000, "--to", "vllm"],
+        ["report", "{}/nothing"],
+        ["report", "x" * 5_000],
+        ["report", "{}/file"],
+        ["simulate", "{}/nothing", "--from", "{}/nothing"],
         ["profile", "show", "a-pool", "--profiles", "{}/nothing"],
         ["profile", "import", "{}/nothing", "--pool", "a", "--gpu", "b"],
         ["profile", "import", "x" * 5_000, "--pool", "a", "--gpu", "b"],

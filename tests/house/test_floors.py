@@ -10,7 +10,7 @@ import planner
 ROOT = Path(planner.__file__).parent
 
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(["spec", "errors"], 0),
+    **dict.fromkeys(["spec", "errors", "nearest"], 0),
     **dict.fromkeys(["files", "space", "latency", "routing", "quality", "scheduling", "search"], 1),
     **dict.fromkeys(["arrivals", "steady", "parallel", "drift", "metrics_page"], 1),
     **dict.fromkeys(["workload", "case", "money", "offered", "score", "objectives", "keeping"], 2),
@@ -112,6 +112,8 @@ def test_the_package_itself_imports_nothing(found):
         ({"uvicorn", "httptools", "msgspec"}, {"runtime"}, True),
         ({"uvloop", "prometheus_client", "opentelemetry"}, {"runtime"}, False),
         ({"ray"}, {"parallel"}, False),
+        ({"matplotlib"}, {"report"}, False),
+        ({"subprocess"}, {"files", "profile"}, True),
     ],
     ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else None,
 )

@@ -182,6 +182,11 @@ def test_what_is_wrong_names_its_period_and_is_said_once(
     assert found == {("simulated", "plan.json:periods[night].missed and 1 more")}
 
 
+def test_more_reserved_gpus_than_there_are_are_found(day: Inputs, plan: Plan) -> None:
+    kept = (ReservedGpus(gpu="h100-sxm-80g", n_gpus=9999, usd_per_h=1.0),)
+    assert ("supply", "plan.json:periods.reserved") in codes(day, changed(plan, reserved=kept))
+
+
 @pytest.mark.slow
 def test_money_adds_up_where_gpus_are_reserved(tmp_path: Path) -> None:
     supply = [

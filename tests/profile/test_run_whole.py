@@ -111,6 +111,7 @@ def test_a_server_that_goes_away_is_told_and_what_was_measured_stays(tmp_path):
     assert saved == [1] and "the same command" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_budget_too_short_for_one_level_says_what_would_do(tmp_path):
     with (
         server(tmp_path, ttft_s=0.2) as (_, url),

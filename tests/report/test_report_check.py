@@ -1,13 +1,16 @@
-"""Findings as text: severity, code, place, what is wrong, what to do."""
+"""Findings as text: severity, code, place, what is wrong, what to do; and the rules behind them."""
 
 from __future__ import annotations
 
 import io
 
 from planner.gate.finding import Finding, error, warning
-from planner.report.check import render_findings, verdict
+from planner.gate.judgement import Judgement
+from planner.gate.rules import RULES
+from planner.report.check import render_findings, render_judgement, verdict
 from planner.report.console import make_console
 from planner.report.data import findings_data
+from planner.report.rules import render_rules
 
 
 def text_of(*findings: Finding) -> str:
@@ -51,3 +54,26 @@ def test_data_holds_every_field() -> None:
         for f in (STOCK, MARK)
     ]
     assert findings_data([MARK])["ok"] is True
+
+
+def test_what_a_policy_keeps_back_is_said() -> None:
+    stream = io.StringIO()
+    judgement = Judgement((MARK,), RULES, (("stale", 2), ("stock", 0)))
+    render_judgement(judgement, make_console(stream, 80))
+    assert stream.getvalue().splitlines()[-1] == (
+        "0 errors, 1 warning; 2 findings of rules switched off"
+    )
+    assert verdict([], 1).endswith("today's profiles; 1 finding of rules switched off")
+
+
+def test_every_rule_is_listed_with_its_reason_in_80_columns() -> None:
+    stream = io.StringIO()
+    render_rules(RULES, make_console(stream, 80))
+    rows = stream.getvalue().splitlines()
+    assert max(map(len, rows)) <= 80
+    for rule in RULES:
+        mild = "" if rule.severity == "error" else f" ({rule.severity})"
+        assert sum(row.startswith(f"{rule.id}{mild}: ") for row in rows) == 1
+    of_policy = sum(rule.of == "policy" for rule in RULES)
+    assert f"Rules of every plan ({len(RULES) - of_policy})" in rows
+    assert any(row.startswith("Rules of a policy, ") for row in rows)

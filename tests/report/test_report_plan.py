@@ -83,7 +83,7 @@ def test_where_traffic_goes(demo_plan: Plan) -> None:
 
 def test_what_it_costs(demo_plan: Plan) -> None:
     cost = section(text_of(demo_plan), "What it costs")
-    assert "$73.75 per hour, $53,838 per month (730 h), $1.25 per million output" in cost
+    assert "$73.75 per hour, $53,838 per month (730 h), $1.11 per million output" in cost
 
 
 def test_limits_with_band_and_what_binds(demo_plan: Plan) -> None:

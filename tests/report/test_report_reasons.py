@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hand_plan import BIG, SMALL, hand_plan
 
-from planner.gate.proofs import proof_findings
+from planner.gate.plan.proofs import proof_findings
 from planner.report.console import make_console
 from planner.report.plan import render_plan
 from planner.spec.inputs import Inputs
