@@ -31,6 +31,10 @@ def broken_at_three(seed: int) -> int:
     return seed
 
 
+def broken_by_much(data: bytes) -> int:
+    raise ValueError(f"no result for {len(data)} bytes")
+
+
 def first_at_once(seed: int) -> int:
     if seed:
         time.sleep(600.0)

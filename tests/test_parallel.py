@@ -45,6 +45,13 @@ def test_an_exception_comes_after_the_results_before_it(n_processes):
         next(results)
 
 
+def test_an_exception_comes_while_more_than_a_pipe_holds_is_on_its_way():
+    """Each argument fills the pipe to the processes, which are ended at the first exception."""
+    results = over_seeds(parallel_work.broken_by_much, [bytes(3_000_000)] * 8, 2)
+    with pytest.raises(ValueError, match="no result for 3000000 bytes"):
+        next(results)
+
+
 def test_who_wants_no_more_results_does_not_wait_for_them():
     results = over_seeds(parallel_work.first_at_once, range(4), 2)
     assert next(results) == 0

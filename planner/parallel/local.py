@@ -118,8 +118,20 @@ class LocalWorkers:
             for child in multiprocessing.active_children():
                 if child not in self._others:
                     child.terminate()
+            _unblock(self._pool)
         self._pool.shutdown()
         self._pool = None
+
+
+def _unblock(pool: ProcessPoolExecutor) -> None:
+    """Lets a pool whose processes are gone end what it is still writing to them.
+
+    Before Python 3.11.5 it waits for ever where the pipe to them is full (CPython issue 94777).
+    """
+    calls = getattr(pool, "_call_queue", None)
+    reader = getattr(calls, "_reader", None)
+    if reader is not None:
+        reader.close()
 
 
 def over_seeds(
