@@ -30,7 +30,7 @@ from planner.export.scripts import KEY_OF, replica_urls
 
 TARGET = "compose"
 CACHE = "huggingface"
-CACHE_PATH = "/root/.cache/huggingface"
+CACHE_PATH = "/cache/huggingface"  # HF_HOME says so, whoever an image runs as
 ROUTER_PORT = 8000  # in its container
 DRAIN_S = 60
 INTERVAL_S = 10
@@ -147,6 +147,7 @@ def _service(fleet: Fleet, part: Part, *, publishes: bool = False) -> dict[str, 
         "entrypoint": entrypoint,
         "command": [*(_literal(word) for word in command), *key_args],
         "environment": {
+            "HF_HOME": CACHE_PATH,
             fleet.token_env: f"${{{fleet.token_env}:-}}",
             **{name: _literal(value) for name, value in environment(engine).items()},
             **key_env,

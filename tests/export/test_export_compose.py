@@ -133,6 +133,8 @@ def test_the_engine_hears_the_plan_s_words():
             assert words == serve_command(engine)
             said = {k: v.replace("$$", "$") for k, v in service["environment"].items()}
             assert engine.env.items() <= said.items()
+            if "HF_HOME" not in engine.env:  # the volume lies where the engine looks for weights
+                assert f"huggingface:{said['HF_HOME']}" in service["volumes"]
 
 
 def test_no_text_of_the_plan_is_a_variable_to_compose():
