@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -127,7 +128,11 @@ def _unblock(pool: ProcessPoolExecutor) -> None:
     """Lets a pool whose processes are gone end what it is still writing to them.
 
     Before Python 3.11.5 it waits for ever where the pipe to them is full (CPython issue 94777).
+    Since then it closes that pipe itself: closed here too, it would be closed by two threads at
+    once, and the second of them may close a file that was opened in between.
     """
+    if sys.version_info >= (3, 11, 5):
+        return
     calls = getattr(pool, "_call_queue", None)
     reader = getattr(calls, "_reader", None)
     if reader is not None:
