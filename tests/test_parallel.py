@@ -72,6 +72,23 @@ def test_processes_that_always_die_are_the_users_to_know():
         list(workers.run(parallel_work.killed_always, range(4)))
 
 
+def test_a_script_without_main_is_told_what_it_needs(tmp_path):
+    """Each process imports the script, would start processes itself, and is refused that."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import math\n"
+        "from planner.parallel.local import over_seeds\n"
+        "print(list(over_seeds(math.sqrt, [1, 4, 9], 2)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "processes that evaluate ended with an error (see above)" in done.stderr
+    assert "below if __name__ == '__main__':" in done.stderr
+    assert "memory" not in done.stderr
+
+
 def test_processes_are_kept_between_two_lists(tmp_path):
     with LocalWorkers(2) as workers:
         (tmp_path / "a").mkdir()
@@ -90,22 +107,46 @@ def test_processes_that_are_killed_between_two_lists_are_replaced():
     assert again == [parallel_work.sum_of_draws(seed) for seed in (3, 4)]
 
 
-def test_ctrl_c_in_the_terminal_ends_all_processes_and_says_nothing():
-    """As a terminal does it: the signal goes to every process of the group."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, parallel_work.__file__]
+def started() -> tuple[subprocess.Popen[str], list[int]]:
+    """A command whose two processes are at work, and their numbers."""
     running = subprocess.Popen(
-        command,
+        [sys.executable, parallel_work.__file__],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         start_new_session=True,
     )
-    children = [int(running.stdout.readline().split()[1]) for _ in range(2)]
+    return running, [int(running.stdout.readline().split()[1]) for _ in range(2)]
+
+
+def test_ctrl_c_in_the_terminal_ends_all_processes_and_says_nothing():
+    """As a terminal does it: the signal goes to every process of the group."""
+    running, children = started()
     os.killpg(running.pid, signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out, err) == (1, "", "stopped\n")
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux tells who still runs")
+def test_processes_end_when_the_command_is_killed():
+    running, children = started()
+    running.kill()
+    running.wait()
+    until_s = time.monotonic() + 30.0
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < until_s, "processes are left behind"
+        time.sleep(0.02)
+    running.communicate()
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, other than as one that has ended and nobody asked after."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

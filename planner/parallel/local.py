@@ -29,6 +29,10 @@ MOST_LOST = 3
 """Times that processes may be lost while one list of arguments is worked on."""
 
 
+STUCK_S = 1.0
+"""An old Python's pool that has not ended so long after its processes waits for their pipe."""
+
+
 class LocalWorkers:
     """Processes of this machine, started when first needed and kept until the end of `with`."""
 
@@ -36,6 +40,7 @@ class LocalWorkers:
         self._n = n_processes or multiprocessing.cpu_count()
         self._pool: ProcessPoolExecutor | None = None
         self._others: list[BaseProcess] = []  # children that are not ours
+        self._ours: list[BaseProcess] = []  # of the pool that is open, or of the last one
 
     def __enter__(self) -> LocalWorkers:
         return self
@@ -63,7 +68,7 @@ class LocalWorkers:
             arguments: whatever the function reads; they and the results can be pickled.
 
         Raises:
-            InputError: processes were lost again and again.
+            InputError: processes were lost again and again, or ended by themselves.
         """
         if min(self._n, len(arguments)) <= 1:
             yield from map(function, arguments)
@@ -77,9 +82,9 @@ class LocalWorkers:
                     result = calls[n_done].result()
                 except BrokenProcessPool:
                     n_lost += 1
+                    self._stop_broken()
                     if n_lost > MOST_LOST:
                         raise _lost_again(self._n) from None
-                    self._stop(at_once=True)
                     lost = [k for k in range(n_done, len(calls)) if not _has_result(calls[k])]
                     again = self._submitted(function, [arguments[k] for k in lost])
                     for k, call in zip(lost, again, strict=True):
@@ -97,9 +102,11 @@ class LocalWorkers:
         for _ in range(MOST_LOST + 1):
             try:
                 with _ctrl_c_ignored():
-                    return [self._started().submit(function, each) for each in arguments]
+                    calls = [self._started().submit(function, each) for each in arguments]
+                self._ours = self._children()
+                return calls
             except BrokenProcessPool:  # a process was killed between two lists, or just now
-                self._stop(at_once=True)
+                self._stop_broken()
         raise _lost_again(self._n)
 
     def _started(self) -> ProcessPoolExecutor:
@@ -107,8 +114,23 @@ class LocalWorkers:
         if self._pool is None:
             self._others = multiprocessing.active_children()
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._n, context)
+            self._pool = ProcessPoolExecutor(self._n, context, initializer=_end_with_parent)
         return self._pool
+
+    def _children(self) -> list[BaseProcess]:
+        """Returns the processes of the pool that still run."""
+        return [c for c in multiprocessing.active_children() if c not in self._others]
+
+    def _stop_broken(self) -> None:
+        """Ends processes of which one was lost.
+
+        Raises:
+            InputError: one was not killed but ended by itself: the next would do the same.
+        """
+        self._ours = list(dict.fromkeys((*self._ours, *self._children())))
+        self._stop(at_once=True)
+        if any((child.exitcode or 0) > 0 for child in self._ours):  # killed: below 0
+            raise _ended_by_themselves() from None
 
     def _stop(self, at_once: bool) -> None:
         """Ends the processes; with at_once whatever they are doing."""
@@ -116,27 +138,47 @@ class LocalWorkers:
             return
         if at_once:
             # Not cancelled: the pool sees that its processes are gone, and gives up what they had.
-            for child in multiprocessing.active_children():
-                if child not in self._others:
-                    child.terminate()
+            for child in self._children():
+                child.terminate()
             _unblock(self._pool)
         self._pool.shutdown()
         self._pool = None
+
+
+def _end_with_parent() -> None:
+    """Lets this process end when the one that started it has: killed, it can end no other.
+
+    Else it would wait for ever for calls that nobody makes.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only processes that were started come here
+
+    def watch() -> None:
+        parent.join()
+        signal.raise_signal(signal.SIGTERM)  # which a process that was started does not handle
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _unblock(pool: ProcessPoolExecutor) -> None:
     """Lets a pool whose processes are gone end what it is still writing to them.
 
     Before Python 3.11.5 it waits for ever where the pipe to them is full (CPython issue 94777).
-    Since then it closes that pipe itself: closed here too, it would be closed by two threads at
-    once, and the second of them may close a file that was opened in between.
+    Only then is the pipe closed here: a pool that is not stuck closes it itself, in another thread,
+    and closed twice at once, it is a bad file, or one that was opened in between. Since then it
+    always closes the pipe itself.
     """
     if sys.version_info >= (3, 11, 5):
         return
-    calls = getattr(pool, "_call_queue", None)
-    reader = getattr(calls, "_reader", None)
-    if reader is not None:
-        reader.close()
+    manager = getattr(pool, "_executor_manager_thread", None)
+    if manager is None:
+        return
+    manager.join(timeout=STUCK_S)
+    if manager.is_alive():
+        calls = getattr(pool, "_call_queue", None)
+        reader = getattr(calls, "_reader", None)
+        if reader is not None:
+            reader.close()
 
 
 def over_seeds(
@@ -167,6 +209,12 @@ def _lost_again(n_processes: int) -> InputError:
         "--workers", "", f"processes that evaluate were killed {MOST_LOST + 1} times, "
         f"most likely for want of memory, with {n_processes} at once", "use fewer: --workers 1",
     )  # fmt: skip
+
+
+def _ended_by_themselves() -> InputError:
+    what = "processes that evaluate ended with an error (see above)"
+    fix = "in a script, call it below if __name__ == '__main__':, since each process imports it"
+    return InputError.single("--workers", "", what, fix)
 
 
 @contextmanager
