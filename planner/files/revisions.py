@@ -7,6 +7,7 @@ working tree and the index are not touched, and no link is followed out of the r
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +24,7 @@ MAX_FILES = 10_000
 MAX_BYTES = 1_000_000_000
 TIMEOUT_S = 120.0
 _BLOB, _LINK = "blob", "120000"
-_FORM = "name a folder, a plan.json, or a git revision and one of them: main:plans/prod"
+_FORM = "name a path, or a git revision and a path of it: main:plans/prod"
 
 
 @contextmanager
@@ -38,20 +39,73 @@ def plan_place(text: str) -> Iterator[Path]:
         InputError: no repository, revision or path of that name; or what the body of the `with`
             raises, its faults named `REV:path/...` where they lie in a revision.
     """
+    with _place(text, alone=False) as place:
+        yield place
+
+
+@contextmanager
+def file_place(text: str) -> Iterator[Path]:
+    """Yields one file as its reader takes it, nothing beside it.
+
+    Args:
+        text: a path, or `REV:path`, as plan_place has it.
+
+    Raises:
+        InputError: as plan_place does; or it is a folder of the revision.
+    """
+    with _place(text, alone=True) as place:
+        yield place
+
+
+def repository() -> Path | None:
+    """Returns the top folder of the git repository here; None where there is none, or no git."""
+    if shutil.which("git") is None:
+        return None
+    found = _git(["rev-parse", "--show-toplevel"])
+    return None if found is None else Path(found.decode("utf-8", "surrogateescape").rstrip("\n"))
+
+
+def from_top(path: str, top: Path | None) -> str:
+    """Returns a path as it is seen from the top of its repository; as it is where it is in none.
+
+    A slash at its end, which tells a folder, stays.
+    """
+    if top is None:
+        return path
+    here = Path(os.path.abspath(path))  # not resolved: a link is in the repository by its own name
+    if not here.is_relative_to(top):
+        return path
+    inner = here.relative_to(top).as_posix()
+    return ("" if inner == "." else f"{inner}/") if path.endswith("/") else inner
+
+
+def path_of(text: str, top: Path | None) -> Path:
+    """Returns where a path or a `REV:path` lies in the working folder, or would lie."""
+    rev, path = _split(text)
+    if path is None or _is_windows_path(rev, path) or is_there(Path(text)):
+        return Path(text)
+    is_from_here = path.startswith(("./", "../")) or top is None
+    return Path(path) if is_from_here else Path(os.path.relpath(str(top))) / path
+
+
+@contextmanager
+def _place(text: str, alone: bool) -> Iterator[Path]:
     if is_there(Path(text)):
         yield Path(text)
         return
     rev, path = _split(text)
     if path is None or _is_windows_path(rev, path):
-        _refuse_bare_revision(text)
+        _refuse_bare_revision(text, "policy.yaml" if alone else "plans/prod")
         yield Path(text)  # its readers say that it is not there
         return
     wanted = _wanted(text, rev, path)
+    if alone and not wanted.is_file:
+        raise InputError.single(text, "", "is a folder", "name a file")
     with tempfile.TemporaryDirectory(prefix="rb-") as temporary:
         # Two folders further down, so that profiles have a place beside the parent of any path.
         root = Path(temporary) / "at" / "rev"
         root.mkdir(parents=True)
-        _copy(wanted, root)
+        _copy(wanted, root, alone)
         try:
             yield root / wanted.path
         except InputError as error:
@@ -115,8 +169,7 @@ def _wanted(text: str, rev: str, path: str) -> _Wanted:
     top = asked.stdout
     found = _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{tree}}"])
     if found is None:
-        fix = "git branch --all and git tag list names; a shallow clone needs git fetch first"
-        raise InputError.single(text, "", f"unknown revision {rev}", fix)
+        raise InputError.single(text, "", f"unknown revision {rev}", _to_have_it())
     here, tree = top.decode().rstrip("\n"), found.decode().strip()
     inner = _from_top(text, path, here)
     kind = _git(["cat-file", "-t", f"{tree}:{inner}"])
@@ -125,10 +178,26 @@ def _wanted(text: str, rev: str, path: str) -> _Wanted:
             fix = f"run it in {module}: git submodule status tells the revision there"
             raise InputError.single(text, "", f"{module} is a repository of its own", fix)
         fix = f"git ls-tree --name-only {rev} lists what is there"
-        if path and not path.startswith("./") and _git(["cat-file", "-t", f"{tree}:{here}{inner}"]):
+        slashed = inner.replace("\\", "/")
+        if slashed != inner and _git(["cat-file", "-t", f"{tree}:{slashed}"]):
+            fix = f"did you mean {rev}:{slashed}? Paths of a revision have slashes"
+        elif (
+            path and not path.startswith("./") and _git(["cat-file", "-t", f"{tree}:{here}{inner}"])
+        ):
             fix = f"did you mean {rev}:./{path}? Paths are seen from the top of the repository"
         raise InputError.single(text, "", f"no such path at {rev}", fix)
     return _Wanted(text, tree, inner, kind.strip() == b"blob", here)
+
+
+def _to_have_it() -> str:
+    """Returns how a revision could be known that is not."""
+    shallow = _git(["rev-parse", "--is-shallow-repository"])
+    if shallow is not None and shallow.strip() == b"true":
+        return (
+            "this clone has the last commits alone: git fetch --unshallow (fetch-depth: 0 of "
+            "actions/checkout, GIT_DEPTH: 0 of GitLab)"
+        )
+    return "git branch --all and git tag list names; git fetch brings those of others"
 
 
 def _submodule(tree: str, inner: str) -> str | None:
@@ -155,26 +224,26 @@ def _from_top(text: str, path: str, prefix: str) -> str:
     return "/".join(parts)
 
 
-def _refuse_bare_revision(text: str) -> None:
+def _refuse_bare_revision(text: str, example: str) -> None:
     """Raises InputError for a revision without a path."""
     if not text or text.startswith("-") or "\x00" in text or shutil.which("git") is None:
         return
     if _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{tree}}"]):
         what = "is a revision, and no path of that name exists"
-        raise InputError.single(text, "", what, f"say which plan of it: {text}:plans/prod")
+        raise InputError.single(text, "", what, f"say what of it: {text}:{example}")
 
 
 # ---- Out of the repository -----------------------------------------------------------------------
 
 
-def _copy(wanted: _Wanted, root: Path) -> None:
-    """Writes the files of a plan at a revision, and its profiles, below a folder."""
+def _copy(wanted: _Wanted, root: Path, alone: bool) -> None:
+    """Writes the files of a plan at a revision, and its profiles, or one file below a folder."""
     folder = str(PurePosixPath(wanted.path).parent) if wanted.is_file else wanted.path
     folder = "" if folder == "." else folder
-    entries = _entries(wanted, folder)
+    entries = [e for e in _entries(wanted, folder) if not alone or e.path == wanted.path]
     paths = [root / entry.path for entry in entries]
     (root / folder).mkdir(parents=True, exist_ok=True)
-    profiles = _profiles(wanted, folder)
+    profiles = None if alone else _profiles(wanted, folder)
     if profiles is not None:
         # where find_profiles looks first
         target = (root / folder).parent.parent / PROFILES
@@ -292,10 +361,16 @@ def _asked(arguments: Sequence[str], text: bytes = b"") -> subprocess.CompletedP
 
 def _renamed(faults: Iterable[Fault], root: Path, rev: str) -> list[Fault]:
     """Returns faults with files and texts as they are named in git."""
-    return [
-        Fault(*(in_git(part, root, rev) for part in (f.file, f.field, f.what, f.fix)))
-        for f in faults
-    ]
+    found = []
+    for f in faults:
+        file, field, what, fix = (
+            in_git(part, root, rev) for part in (f.file, f.field, f.what, f.fix)
+        )
+        if what == "file not found" and file.startswith(f"{rev}:"):
+            path = file.removeprefix(f"{rev}:")
+            fix = f"commit it: git add {path}; git check-ignore -v {path} tells what keeps it out"
+        found.append(Fault(file, field, what, fix))
+    return found
 
 
 def in_git(text: str, root: Path, rev: str) -> str:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from planner.gate.finding import Finding, error, warning
+from planner.gate.finding import PLAN_AGAIN, Finding, error, warning
 from planner.gate.plan.operation import judge_operation
 from planner.gate.plan.orders import routes_findings
 from planner.gate.plan.proofs import proof_findings
@@ -23,14 +24,15 @@ from planner.gate.plan.sheet import sheet_findings
 from planner.gate.plan.simulation import simulation_findings
 from planner.gate.rules import in_order
 from planner.ordered import case_of, with_pools_of
-from planner.quality.cascade import CascadeOption
 from planner.score import duration
 from planner.sheet import make_sheet, sheet_of
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes
 from planner.spec.sheet import ServingSheet
+from planner.spec.whole import changed_inputs
 
-PLAN_AGAIN = "rb plan DIR"
+if TYPE_CHECKING:
+    from planner.quality.cascade import CascadeOption
 
 
 def check(
@@ -80,9 +82,7 @@ def _stale(inputs: Inputs, plan: Plan) -> list[Finding]:
     """Returns the inputs whose content is not what the plan was made of (§7)."""
     then, now = plan.provenance.inputs, inputs.hashes
     found = []
-    for name in sorted({*then, *now}):
-        if then.get(name) == now.get(name):
-            continue
+    for name in changed_inputs(then, now):
         if name not in now:
             what = "the plan was made with it, it is no longer used"
         elif name not in then:
@@ -104,8 +104,7 @@ def contradictions(plan: Plan) -> Iterator[Finding]:
     """Yields the limits and the scenarios that the plan missed when it was simulated (§9)."""
     for f in plan.simulated.missed if plan.simulated else ():
         if f.at_most_ms is not None:
-            of = f.class_name or "all traffic"
-            where = f"plan.json:simulated.{f.statistic} {f.metric} of {of}"
+            where = f"plan.json:simulated.{f.label}"
             at_most = duration(f.at_most_ms)
             what = f"simulation missed the limit: {duration(f.ms)}, at most {at_most}"
             fix = "plan with --effort thorough, or loosen the limit"

@@ -12,22 +12,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 from planner.gate.way.steps import Transition
-from planner.spec.base import Metric, Statistic
+from planner.spec.base import Metric, Statistic, latency_label
 from planner.spec.plan import (
     CascadeRoute,
     DeployedPool,
     FrontPoint,
-    LatencyFigure,
     PeriodPlan,
     Plan,
     Price,
 )
+from planner.spec.whole import (
+    HOURS_PER_MONTH,
+    busiest_usd_per_h,
+    changed_inputs,
+    gpus_of,
+    mean_usd_per_h,
+)
 
-HOURS_PER_MONTH = 730.0
 SHARE_DECIMALS = 6
 USD_DECIMALS = 4
-JUST_AS_GOOD = 1e-6
-"""Quality and money are in the file with 6 and 4 decimals: points that differ by less are equal."""
+JUST_MET = 1e-6
+AS_GOOD, AS_CHEAP_USD = 5e-5, 5e-3
+"""What is shown alike is alike: nobody looks for a plan that is better by half of a last digit."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,13 @@ class PoolChange:
         if self.old is None:
             return "added"
         return "removed" if self.new is None else "changed"
+
+    @property
+    def is_repriced(self) -> bool:
+        """Returns whether nothing but the rent of the pool differs."""
+        if self.old is None or self.new is None:
+            return False
+        return self.new == self.old.model_copy(update={"usd_per_h": self.new.usd_per_h})
 
     @property
     def n_old(self) -> int:
@@ -99,8 +112,8 @@ class LatencyChange:
 
     @property
     def label(self) -> str:
-        """Returns a short name, e.g. 'p95 e2e of math'."""
-        return f"{self.statistic} {self.metric} of {self.class_name or 'all traffic'}"
+        """Returns what it is called, e.g. 'p95 e2e of math'."""
+        return latency_label(self.class_name, self.metric, self.statistic)
 
 
 @dataclass(frozen=True)
@@ -174,9 +187,10 @@ class PlanDiff:
     pools: tuple[PoolChange, ...]  # only those that differ
     gpus: tuple[Change, ...]  # GPUs of each kind, only those that differ
     shares: tuple[ShareChange, ...]  # only those that differ after rounding
-    moved_ratio: float  # share of all traffic that goes elsewhere
-    cost_usd_per_h: Change
-    cost_usd_per_month: Change
+    moved_ratio: float  # share of the traffic that goes elsewhere, of classes that both plans have
+    cost_usd_per_h: Change  # in the busiest hours
+    mean_usd_per_h: Change  # over all hours: the same without periods
+    cost_usd_per_month: Change  # by the mean
     usd_per_million_output_tokens: Change
     rate_rps: Change
     quality: Change
@@ -198,6 +212,14 @@ class PlanDiff:
         """Returns whether both plans order the same (§6)."""
         return not (self.pools or self.shares or self.periods or self.reserved)
 
+    @property
+    def restarts(self) -> bool:
+        """Returns whether replicas must be replaced though the plans order the same.
+
+        A file of a pool says that its engine is another one, or is told something else.
+        """
+        return self.empty and self.transition is not None and bool(self.transition.steps)
+
 
 def diff(old: Plan, new: Plan, transition: Transition | None = None) -> PlanDiff:
     """Returns what changes from one plan to another.
@@ -205,18 +227,19 @@ def diff(old: Plan, new: Plan, transition: Transition | None = None) -> PlanDiff
     Args:
         old: what runs now.
         new: what will run.
-        transition: the way from one to the other (planner/gate/transition.py), to be shown.
+        transition: the way from one to the other (planner/gate/way/transition.py), to be shown.
     """
     shares = _share_changes(old, new)
     then, now = old.predicted, new.predicted
-    cost = then.cost_usd_per_h, now.cost_usd_per_h
+    mean = tuple(mean_usd_per_h(plan) for plan in (old, new))
     return PlanDiff(
         pools=_pool_changes(old, new),
         gpus=_gpu_changes(old, new),
         shares=shares,
-        moved_ratio=_moved(shares, {**old.predicted.class_rps, **new.predicted.class_rps}),
-        cost_usd_per_h=Change("cost_usd_per_h", *cost),
-        cost_usd_per_month=Change("cost_usd_per_month", *(c * HOURS_PER_MONTH for c in cost)),
+        moved_ratio=_moved(shares, _rates_of_both(old, new)),
+        cost_usd_per_h=Change("cost_usd_per_h", *(busiest_usd_per_h(p) for p in (old, new))),
+        mean_usd_per_h=Change("mean_usd_per_h", *mean),
+        cost_usd_per_month=Change("cost_usd_per_month", *(c * HOURS_PER_MONTH for c in mean)),
         usd_per_million_output_tokens=Change(
             "usd_per_million_output_tokens",
             then.usd_per_million_output_tokens,
@@ -244,14 +267,14 @@ def diff(old: Plan, new: Plan, transition: Transition | None = None) -> PlanDiff
 
 def _front_change(old: Plan, new: Plan) -> FrontChange | None:
     fronts = [
-        [p for p in plan.front if p.latency_ratio is None or p.latency_ratio <= 1.0 + JUST_AS_GOOD]
+        [p for p in plan.front if p.latency_ratio is None or p.latency_ratio <= 1.0 + JUST_MET]
         for plan in (old, new)
     ]
     if not all(fronts):
         return None
     quality, cost = old.predicted.quality, old.predicted.cost_usd_per_h
-    good = [[p.cost_usd_per_h for p in f if p.quality >= quality - JUST_AS_GOOD] for f in fronts]
-    cheap = [[p for p in f if p.cost_usd_per_h <= cost + 10.0**-USD_DECIMALS] for f in fronts]
+    good = [[p.cost_usd_per_h for p in f if p.quality >= quality - AS_GOOD] for f in fronts]
+    cheap = [[p for p in f if p.cost_usd_per_h <= cost + AS_CHEAP_USD] for f in fronts]
     return FrontChange(
         quality,
         Change("cost_usd_per_h", *(min(costs, default=None) for costs in good)),
@@ -376,20 +399,12 @@ def _rounded(row: DeployedPool | None) -> DeployedPool | None:
 
 
 def _gpu_changes(old: Plan, new: Plan) -> tuple[Change, ...]:
-    before, after = _gpus(old), _gpus(new)
+    before, after = gpus_of(old.deployment), gpus_of(new.deployment)
     return tuple(
         Change(gpu, before.get(gpu, 0.0), after.get(gpu, 0.0))
         for gpu in sorted({*before, *after})
         if before.get(gpu, 0.0) != after.get(gpu, 0.0)
     )
-
-
-def _gpus(plan: Plan) -> dict[str, float]:
-    counts: dict[str, float] = {}
-    for row in plan.deployment:
-        if row.gpu is not None:
-            counts[row.gpu] = round(counts.get(row.gpu, 0.0) + row.n_gpus, 6)
-    return counts
 
 
 def _share_changes(old: Plan, new: Plan) -> tuple[ShareChange, ...]:
@@ -416,15 +431,24 @@ def way(cascade: CascadeRoute, first: str, second: str) -> str:
     return f"{first}, then {second} where {cascade.signal} < {cascade.below:g}"
 
 
+def _rates_of_both(old: Plan, new: Plan) -> dict[str, float]:
+    """Returns the rates of the classes that both plans route, in requests/s of the new one."""
+    names = [{key[0] for key in _shares(plan)} for plan in (old, new)]
+    return {c: rps for c, rps in new.predicted.class_rps.items() if c in names[0] & names[1]}
+
+
 def _moved(shares: tuple[ShareChange, ...], class_rps: Mapping[str, float]) -> float:
-    """Returns the share of traffic whose pool changes: half the total variation, by class rate."""
-    moved = sum(0.5 * abs(s.new - s.old) * class_rps[s.class_name] for s in shares)
+    """Returns the share of traffic whose pool changes: half the total variation, by class rate.
+
+    What comes or goes altogether does not go elsewhere.
+    """
+    moved = sum(0.5 * abs(s.new - s.old) * class_rps.get(s.class_name, 0.0) for s in shares)
     return moved / (sum(class_rps.values()) or 1.0)
 
 
 def _latency_changes(old: Plan, new: Plan) -> tuple[LatencyChange, ...]:
-    before = {_key(f): f for f in old.predicted.latency}
-    after = {_key(f): f for f in new.predicted.latency}
+    before = {f.key: f for f in old.predicted.latency}
+    after = {f.key: f for f in new.predicted.latency}
     changes = []
     for key in dict.fromkeys((*after, *before)):
         then, now = before.get(key), after.get(key)
@@ -440,18 +464,14 @@ def _latency_changes(old: Plan, new: Plan) -> tuple[LatencyChange, ...]:
     return tuple(changes)
 
 
-def _key(figure: LatencyFigure) -> tuple[str | None, Metric, Statistic]:
-    return figure.class_name, figure.metric, figure.statistic
-
-
 def _input_changes(old: Plan, new: Plan) -> tuple[InputChange, ...]:
     before, after = old.provenance.inputs, new.provenance.inputs
-    changes = []
-    for name in sorted({*before, *after}):
-        if name not in before:
-            changes.append(InputChange(name, "added"))
-        elif name not in after:
-            changes.append(InputChange(name, "removed"))
-        elif before[name] != after[name]:
-            changes.append(InputChange(name, "changed"))
-    return tuple(changes)
+    kind: dict[tuple[bool, bool], Literal["added", "removed", "changed"]] = {
+        (False, True): "added",
+        (True, False): "removed",
+        (True, True): "changed",
+    }
+    return tuple(
+        InputChange(name, kind[name in before, name in after])
+        for name in changed_inputs(before, after)
+    )

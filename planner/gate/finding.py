@@ -7,6 +7,9 @@ from typing import Literal
 
 Severity = Literal["error", "warning"]
 
+PLAN_AGAIN = "rb plan DIR"
+"""The fix of what only a new plan sets right."""
+
 
 @dataclass(frozen=True)
 class Rule:

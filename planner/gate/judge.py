@@ -6,19 +6,20 @@ import datetime
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from planner.gate.check import check
 from planner.gate.finding import Finding
 from planner.gate.judgement import Judgement
 from planner.gate.plan.operation import UNSCORABLE
-from planner.gate.policy.case import PolicyCase
-from planner.gate.policy.table import policy_findings
 from planner.gate.rules import RULES, in_order
-from planner.gate.way.steps import Transition
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Routes
-from planner.spec.policy import Policy
 from planner.spec.sheet import ServingSheet
+
+if TYPE_CHECKING:
+    from planner.gate.way.steps import Transition
+    from planner.spec.policy import Policy
 
 OUTCOME = (
     "capacity",
@@ -67,6 +68,9 @@ def judge(
     judged = {rule.id for rule in RULES if rule.of == "plan"} - _unjudged(found, sheet)
     if asked is None:
         return Judgement(in_order(found), tuple(rule for rule in RULES if rule.id in judged))
+    from planner.gate.policy.case import PolicyCase  # without a policy none of it is needed
+    from planner.gate.policy.table import policy_findings
+
     case = PolicyCase(asked.policy, plan, inputs, asked.old, asked.transition, asked.today)
     of_policy, ids = policy_findings(case)
     return _as_set(asked.policy, [*found, *of_policy], judged | set(ids))

@@ -17,6 +17,7 @@ class Spec(BaseModel):
         strict=False,
         validate_default=True,
         protected_namespaces=(),
+        defer_build=True,  # a command needs a few of all types, and builds those as it meets them
     )
 
 
@@ -51,6 +52,40 @@ METRICS: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
 
 Statistic = Literal["mean", "p50", "p90", "p95", "p99"]
 STATISTICS: tuple[Statistic, ...] = ("mean", "p50", "p90", "p95", "p99")
+
+FOREVER_MS = 86_400_000.0
+"""How a file writes a time that is not finite, e.g. of an answer that never came (§2): one day."""
+
+LatencyKey = tuple[str | None, Metric, Statistic]
+"""Which latency a figure is of: class, or None for all traffic, metric, statistic."""
+
+
+def latency_label(class_name: str | None, metric: Metric, statistic: Statistic) -> str:
+    """Returns what a latency is called, e.g. 'p95 e2e of math', 'mean tpot of all traffic'."""
+    return f"{statistic} {metric} of {class_name or 'all traffic'}"
+
+
+class LatencyName(Spec):
+    """Which latency a figure in a file is of."""
+
+    class_name: Name | None = Field(alias="class")
+    metric: Metric
+    statistic: Statistic
+
+    @property
+    def key(self) -> LatencyKey:
+        """Returns what two figures of the same latency have in common."""
+        return self.class_name, self.metric, self.statistic
+
+    @property
+    def label(self) -> str:
+        """Returns what it is called in messages, e.g. 'p95 e2e of math'."""
+        return latency_label(*self.key)
+
+    @property
+    def short_label(self) -> str:
+        """Returns the same for tables, in which all traffic goes without saying."""
+        return self.label if self.class_name else f"{self.statistic} {self.metric}"
 
 
 def tail_ratio(statistic: Statistic) -> float | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from planner.spec.base import Name, PositiveCount, Spec, Text
 
@@ -38,10 +38,20 @@ _WRITTEN_ARGS = frozenset({"--host", "--port", "--served-model-name", "--model",
 """Of an engine's command line: what the routes lead to, so nobody may say it otherwise."""
 
 
+def _from_the_root(weights: str) -> str:
+    """Returns weights that mean the same wherever an engine is started."""
+    if weights.startswith((".", "~")):
+        raise ValueError("must be a repository, or a path from the root (/...), as nodes have it")
+    return weights
+
+
+Weights = Annotated[Word, AfterValidator(_from_the_root)]
+
+
 class ModelExport(Spec):
     """Where the weights of one model are, and what it may be asked."""
 
-    weights: Word | None = None
+    weights: Weights | None = None
     """A repository (org/name) or a path that every node has. Default: the model's name, a guess."""
     revision: Word | None = None
     """Branch, tag or commit of the repository. Default: its newest."""
@@ -54,7 +64,7 @@ class ModelExport(Spec):
 class PoolExport(Spec):
     """What one pool needs beside the plan; where it names the same as its model, it counts."""
 
-    weights: Word | None = None
+    weights: Weights | None = None
     """Of this pool: e.g. a repository of weights in fp8. Default: those of its model."""
     revision: Word | None = None
     """Of this pool's repository."""

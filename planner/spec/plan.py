@@ -8,6 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from planner.spec.base import (
     Count,
+    LatencyName,
     Metric,
     Name,
     NonNegative,
@@ -16,10 +17,12 @@ from planner.spec.base import (
     PositiveCount,
     Ratio,
     Spec,
-    Statistic,
     Text,
 )
 from planner.spec.reasons import Reasons
+
+MS_STEP = 0.1
+"""Latencies in the file are whole tenths of a ms (§6)."""
 
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -110,17 +113,20 @@ class Price(Spec):
     unit: Text
 
 
-class LatencyFigure(Spec):
+class LatencyFigure(LatencyName):
     """One predicted latency statistic with its error band and, where there is one, its limit."""
 
-    class_name: Name | None = Field(alias="class")
-    metric: Metric
-    statistic: Statistic
     ms: NonNegative
     low_ms: NonNegative
     high_ms: NonNegative
     at_most_ms: Positive | None = None
     origin: Origin
+
+    @property
+    def is_missed(self) -> bool:
+        """Returns whether it is above its limit by more than it is rounded by (§6)."""
+        limit = self.at_most_ms
+        return limit is not None and self.ms > limit * (1.0 + 1e-6) + 0.5 * MS_STEP
 
 
 class PoolFigure(Spec):
@@ -156,16 +162,13 @@ Verdict = Literal["met", "missed", "too close to call"]
 """Where the whole 95 % interval lies: within the limit, above it, or on both sides (§9)."""
 
 
-class SimulatedFigure(Spec):
+class SimulatedFigure(LatencyName):
     """One simulated latency statistic with its 95 % interval and, where there is one, its limit.
 
     Under a limit, requests that failed, were refused, or were answered in a time that nobody
     knows count as infinitely late (§2), written as one day; without a limit they are left out.
     """
 
-    class_name: Name | None = Field(alias="class")
-    metric: Metric
-    statistic: Statistic
     ms: NonNegative
     low_ms: NonNegative
     high_ms: NonNegative

@@ -10,20 +10,6 @@ from planner.spec.base import Name, NonNegative, Ratio, Spec, Text
 
 RuleSetting = Literal["error", "warning", "off"]
 
-COMPARING = (
-    "max_cost_increase_ratio",
-    "max_cost_increase_usd_per_h",
-    "max_quality_drop",
-    "max_traffic_drop_ratio",
-    "max_latency_increase_ratio",
-    "keep_limits",
-    "max_gpus_moved",
-    "max_traffic_moved_ratio",
-    "require_safe_transition",
-    "max_peak_gpus",
-)
-"""Keys that hold a plan against the one before it, so that they need one."""
-
 
 class Policy(Spec):
     """What a team allows its plans to be; every key but version is optional.
@@ -120,8 +106,3 @@ class Policy(Spec):
     def _is_silent(self, name: str) -> bool:
         value = getattr(self, name)  # a 0 asks for something, and is like False to Python
         return value is None or value is False or value in ((), {})
-
-    @property
-    def comparing(self) -> tuple[str, ...]:
-        """Returns the keys among them that need the plan before."""
-        return tuple(name for name in self.asked if name in COMPARING)

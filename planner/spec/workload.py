@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.spec.arrays import BoolArray, FloatArray, IntArray
-from planner.spec.base import Metric, Origin
+from planner.spec.base import Metric, Origin, latency_label
 from planner.spec.question import Limit
 
 
@@ -60,7 +60,7 @@ class ScopedLimit:
     @property
     def label(self) -> str:
         """Returns a short unique name, e.g. 'p95 e2e of math' or 'mean tpot of all traffic'."""
-        return f"{self.limit.label} of {self.class_name or 'all traffic'}"
+        return latency_label(self.class_name, self.limit.metric, self.limit.statistic)
 
 
 @dataclass(frozen=True)

@@ -108,12 +108,17 @@ class Folder:
 
 
 def played(plan: Data) -> None:
-    """Makes simulation and front say nothing that the rest of the plan contradicts."""
+    """Makes simulation, front and basis say nothing that the rest of the plan contradicts."""
     said, predicted, deployed = plan["simulated"], plan["predicted"], plan["deployment"]
     for point in plan["front"]:
         if point["chosen"]:
             point["deployment"] = {row["pool"]: row["replicas"] for row in deployed}
             point.update({n: predicted[n] for n in ("cost_usd_per_h", "quality", "latency_ratio")})
+            point["simulated_latency_ratio"] = None
+    by_class = plan["quality_basis"]["by_class"]
+    width = by_class["high"] - by_class["quality"]
+    quality = predicted["quality"]
+    by_class.update(quality=quality, low=max(quality - width, 0.0), high=quality + width)
     if said is None:
         return
     known = {each["pool"]: each for each in said["pools"]}
@@ -127,6 +132,15 @@ def played(plan: Data) -> None:
         missed = limit is not None and figure["low_ms"] > limit
         figure["verdict"] = None if limit is None else "missed" if missed else met
     said["latency_ratio"] = largest(said["latency"])
+
+
+def halved(said: Data) -> None:
+    """Makes a simulation one of half the traffic, all of whose figures add up."""
+    for name in ("rate_rps", "goodput_rps", "goodput_low_rps", "goodput_high_rps"):
+        said[name] /= 2.0
+    for name in ("class_rps", "class_goodput_rps"):
+        said[name] = {key: value / 2.0 for key, value in said[name].items()}
+    said["n_requests"] //= 2
 
 
 def scope(figure: Data) -> tuple[str | None, str, str]:
@@ -579,7 +593,7 @@ OF_PLAN = (
     ),
     Mutant(
         "simulated-ratio-edited",
-        (PLAYED,),
+        (PLAYED, "proof"),
         lambda f: f.plan(lambda p: p["simulated"].update(latency_ratio=0.5), follows=False),
     ),
     Mutant(
@@ -588,6 +602,33 @@ OF_PLAN = (
         lambda f: f.plan(
             lambda p: [e.update(chosen=k == chosen_other(p)) for k, e in enumerate(p["front"])],
             follows=False,
+        ),
+    ),
+    Mutant(
+        "failures-taken-for-answers",
+        (PLAYED,),
+        lambda f: f.plan(lambda p: p["simulated"].update(n_failed=30_000), follows=False),
+    ),
+    Mutant(
+        "simulation-at-half-the-traffic",
+        (PLAYED,),
+        lambda f: f.plan(lambda p: halved(p["simulated"]), follows=False),
+    ),
+    Mutant(
+        "simulation-dropped-and-the-front-tried",
+        ("proof",),
+        lambda f: f.plan(lambda p: p.update(simulated=None), follows=False),
+    ),
+    Mutant(
+        "front-with-a-pool-that-is-none",
+        ("proof",),
+        lambda f: f.plan(lambda p: row(p, "front", chosen=False).update(deployment={"none": 1})),
+    ),
+    Mutant(
+        "quality-rests-on-another-one",
+        ("proof",),
+        lambda f: f.plan(
+            lambda p: p["quality_basis"]["by_class"].update(quality=0.9, high=0.95), follows=False
         ),
     ),
     Mutant(

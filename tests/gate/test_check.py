@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hand_plan import BIG, REPLICAS, ROOT, SHARES, SMALL, hand_plan
+from hand_plan import BIG, REPLICAS, SHARES, SMALL, hand_plan
 
 from planner.case import Case, make_case
 from planner.errors import InputError
@@ -622,25 +620,3 @@ def test_the_shares_of_the_plan_are_what_is_scored(inputs: Inputs, plan: Plan) -
     assert plan.predicted.quality == pytest.approx(expected, abs=2e-6)
     off = predicting(plan, quality=round(expected + 0.001, 6))
     assert codes(judge(inputs, off)) == {"prediction-drift"}
-
-
-def test_check_and_diff_load_no_solver() -> None:
-    program = """
-import sys
-from pathlib import Path
-from planner.files.inputs import read_inputs
-from planner.gate.check import check
-from planner.gate.diff import diff
-sys.path.insert(0, "tests")
-from hand_plan import hand_plan
-inputs = read_inputs(Path("plans/demo"))
-plan = hand_plan(inputs)
-check(inputs, plan, None)
-diff(plan, plan)
-bad = {"torch", "botorch", "gpytorch", "ortools", "pandas", "scipy"} & set(sys.modules)
-assert not bad, bad
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hand_plan import BIG, SMALL, hand_plan
+from hand_plan import BIG, ROOT, SMALL, hand_plan
 
+from planner.files.plans import need_plan
 from planner.gate.plan.proofs import proof_findings
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Bound, FrontPoint, Plan
@@ -17,6 +18,12 @@ from planner.spec.plan import Bound, FrontPoint, Plan
 def plan(demo_inputs: Inputs) -> Plan:
     two = tuple(p for p in demo_inputs.candidates if p.name in (BIG, SMALL))
     return hand_plan(replace(demo_inputs, candidates=two))
+
+
+@pytest.fixture(scope="module")
+def played() -> Plan:
+    """Returns a plan with a front and a simulation, as rb plan makes it."""
+    return need_plan(ROOT / "tests" / "demo_plan")
 
 
 def found(plan: Plan) -> list[str]:
@@ -107,3 +114,36 @@ def test_the_chosen_point_of_the_front_is_the_plan(
     assert found(plan.model_copy(update={"front": (point, point)})) == ["plan.json:front"]
     near = point.model_copy(update={"quality": point.quality + 1e-4})
     assert found(plan.model_copy(update={"front": (near,)})) == []
+
+
+def test_what_the_quality_rests_on_is_the_plans_quality(played: Plan) -> None:
+    def resting(**fields: Any) -> list[str]:
+        said = {"by_class": {}} | fields
+        basis = played.quality_basis
+        assert basis is not None
+        by_class = basis.by_class.model_copy(update=said.pop("by_class"))
+        basis = basis.model_copy(update={"by_class": by_class, **said})
+        return found(played.model_copy(update={"quality_basis": basis}))
+
+    where = "plan.json:quality_basis.by_class"
+    assert found(played) == resting() == []
+    other = {"quality": played.predicted.quality - 0.01}
+    assert resting(by_class=other) == [f"{where}.quality"]
+    assert resting(by_class=other, held_out=True) == []  # judged on other prompts
+    assert resting(by_class={"low": 0.99, "high": 1.0}) == [where]
+
+
+def test_the_front_is_of_what_the_plan_was_made_with(played: Plan) -> None:
+    k = next(k for k, p in enumerate(played.front) if not p.chosen)
+
+    def with_front(at: int, **fields: Any) -> list[str]:
+        front = list(played.front)
+        front[at] = front[at].model_copy(update=fields)
+        return found(played.model_copy(update={"front": tuple(front)}))
+
+    assert with_front(k, deployment={"none": 1}) == [f"plan.json:front[{k}].deployment"]
+    (own,) = (k for k, p in enumerate(played.front) if p.chosen)
+    tried = f"plan.json:front[{own}].simulated_latency_ratio"
+    assert with_front(own, simulated_latency_ratio=0.1) == [tried]
+    assert with_front(own, simulated_latency_ratio=None) == []
+    assert found(played.model_copy(update={"simulated": None})) == [tried]

@@ -341,6 +341,31 @@ def test_a_class_that_the_plan_does_not_know_is_at_zero(demo_inputs: Inputs) -> 
     assert finding.what == "is 0.0000 of poetry, at least 0.1000 is asked for (-0.1000)"
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "code"),
+    [
+        ("max_limit_used_ratio", "ms", "policy-limit-used"),
+        ("max_limit_used_with_band_ratio", "high_ms", "policy-limit-band"),
+    ],
+)
+def test_the_limit_used_most_alone_is_told_just_below_it(
+    demo_inputs: Inputs, key: str, name: str, code: str
+) -> None:
+    used = sorted(getattr(f, name) / f.at_most_ms for f in LIMITED)
+    below = (used[-1] + used[-2]) / 2
+    (finding,) = found(demo_inputs, **{key: below})
+    assert (finding.code, finding.severity) == (code, "error")
+    (most,) = (f for f in LIMITED if getattr(f, name) / f.at_most_ms > below)
+    assert most.class_name is not None and most.class_name in finding.where
+
+
+def test_a_forbidden_gpu_is_told_where_it_is_rented_and_nowhere_else(demo_inputs: Inputs) -> None:
+    rented = found(demo_inputs, forbidden_gpus=[H100])
+    assert {f.code for f in rented} == {"policy-forbidden-gpu"}
+    assert all(H100 in f.where + f.what for f in rented)
+    assert found(demo_inputs, forbidden_gpus=["a100-sxm-80g"]) == []
+
+
 @pytest.mark.parametrize("key", ["max_limit_used_ratio", "max_limit_used_with_band_ratio"])
 def test_keys_about_limits_of_a_plan_without_any_are_not_judged(
     demo_inputs: Inputs, key: str

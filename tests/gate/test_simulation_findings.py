@@ -65,8 +65,44 @@ def test_limits_are_those_of_the_plan() -> None:
 def test_rates_money_and_requests_add_up() -> None:
     assert PLAN.simulated is not None
     n = PLAN.simulated.n_requests
-    assert found(n_failed=n) == [] and found(n_failed=n, n_refused=1) == ["n_requests"]
-    assert found(rate_rps=PLAN.simulated.rate_rps * 1.01) == ["rate_rps"]
+    assert found(n_failed=n, n_refused=1) == ["n_requests", "goodput_rps"]
+    assert found(rate_rps=PLAN.simulated.rate_rps * 1.01) == ["rate_rps", "n_requests"]
+    assert found(n_requests=n + 1) == [] and found(n_requests=n + 200) == ["n_requests"]
+    assert found(quality=PLAN.simulated.quality + 0.01) == ["quality"]
     assert found(cost_usd_per_h=PLAN.predicted.cost_usd_per_h + 1e-4) == []
     assert found(cost_usd_per_h=PLAN.predicted.cost_usd_per_h + 1e-2) == ["cost_usd_per_h"]
     assert found(latency_ratio=None) == ["latency_ratio"]
+
+
+def test_good_answers_are_answers() -> None:
+    said = PLAN.simulated
+    assert said is not None
+    n_good = round(said.n_requests * said.goodput_rps / said.rate_rps)
+    assert found(n_failed=said.n_requests - n_good - 20) == []
+    assert found(n_failed=said.n_requests - n_good + 200) == ["goodput_rps"]
+    assert found(goodput_low_rps=said.goodput_rps + 0.1) == ["goodput_rps"]
+    assert found(goodput_high_rps=said.goodput_rps - 0.1) == ["goodput_rps"]
+    assert found(class_goodput_rps={"gsm": said.goodput_rps}) == ["class_goodput_rps"]
+    assert found(goodput_rps=said.goodput_rps * 0.9, goodput_low_rps=0.0) == ["goodput_rps"]
+    others = {name: value for name, value in said.class_quality.items() if name != "gsm"}
+    assert found(class_quality=others) == ["quality", "class_quality"]
+
+
+def test_the_traffic_is_that_of_the_plan_but_for_chance() -> None:
+    said = PLAN.simulated
+    assert said is not None
+
+    def at(factor: float, n_requests: int) -> list[str]:
+        fields = ("rate_rps", "goodput_rps", "goodput_low_rps", "goodput_high_rps")
+        rates = {name: getattr(said, name) * factor for name in fields}
+        by_class = {
+            name: {key: value * factor for key, value in getattr(said, name).items()}
+            for name in ("class_rps", "class_goodput_rps")
+        }
+        duration_s = n_requests / (rates["rate_rps"] * len(said.seeds))
+        return found(**rates, **by_class, n_requests=n_requests, duration_s=duration_s)
+
+    assert at(0.9, said.n_requests) == at(1.1, said.n_requests) == at(0.5, 900) == []
+    assert at(0.75, said.n_requests) == at(1.25, said.n_requests) == at(2.5, 900) == ["rate_rps"]
+    assert found(rate_factor=2.0) == ["rate_factor"]
+    assert found(seeds=(0, 1, 1)) == ["seeds"]

@@ -101,6 +101,7 @@ def test_a_plan_that_does_not_hold_is_no_safe_end(demo_inputs: Inputs, demo_plan
     assert "floor" in way.steps[1].problems[0]
     back = transition_of(bad, demo_plan, demo_inputs, demo_inputs)
     assert back.is_safe is True  # out of it is a safe way, if there are GPUs enough
+    assert back.begins_broken and not way.begins_broken
     assert any(note.startswith("the old plan itself does not hold") for note in back.notes)
 
 
@@ -122,7 +123,7 @@ def test_until_the_last_shift_the_looser_promises_hold(
     assert judge.verdict(0.0, n).holds
     end = judge.verdict(1.0, n)
     assert not end.holds and any("p95 ttft" in text for text in end.problems)
-    assert "until the last shift held to the looser promises of both plans" in judge.notes
+    assert "until the last shift held to the looser limits and floors of both plans" in judge.notes
     looser = ByTables(sides_of(elsewhere, demo_plan, demo_inputs, tighter))
     n = [max(m.n_old, m.n_new) for m in looser.members]
     assert looser.verdict(0.0, n).holds and looser.verdict(1.0, n).holds

@@ -19,6 +19,7 @@ from planner.answer import predicted
 from planner.case import Case
 from planner.gate.finding import Finding, error, warning
 from planner.gate.plan.resources import rent_usd_per_h
+from planner.gate.plan.roundings import MS_ROUNDING, USD_ROUNDING
 from planner.ordered import Rescored
 from planner.score import Score
 from planner.spec.arrays import FloatArray, IntArray
@@ -32,8 +33,6 @@ limits that mattered to the search."""
 MIX_AMPLIFIED = 10.0
 """A pool near its capacity answers so much slower, in relation, than its mix has shifted."""
 
-USD_ROUNDING = 2e-4  # §6: money 1e-4, latency 0.1 ms; both sides are rounded
-MS_ROUNDING = 0.2
 RATIO_ROUNDING = 2e-4
 MOST_DRIFTS = 5  # one changed share moves every figure: a few say enough
 
@@ -155,8 +154,8 @@ def _pools(
 def _latency(
     said: Sequence[LatencyFigure], now: Sequence[LatencyFigure], shift: float
 ) -> Iterator[_Difference]:
-    before, after = {_label(f): f for f in said}, {_label(f): f for f in now}
-    yield from _there("latency", [_label(f) for f in said], after)
+    before, after = {f.label: f for f in said}, {f.label: f for f in now}
+    yield from _there("latency", [f.label for f in said], after)
     for label, new in after.items():
         if label not in before:
             continue
@@ -168,10 +167,6 @@ def _latency(
                 break  # the band moves with its figure
         yield from _other(f"{at}.at_most_ms", old.at_most_ms, new.at_most_ms)
         yield from _other(f"{at}.origin", old.origin, new.origin)
-
-
-def _label(figure: LatencyFigure) -> str:
-    return f"{figure.statistic} {figure.metric} of {figure.class_name or 'all traffic'}"
 
 
 def _there(part: str, said: Sequence[str], now: Iterable[str]) -> Iterator[_Difference]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from planner.case import Case
 from planner.files.plans import routes_of
-from planner.gate.finding import Finding, error
+from planner.gate.finding import PLAN_AGAIN, Finding, error
 from planner.ordered import cascade_of
 from planner.spec.inputs import Inputs
 from planner.spec.plan import CascadeRoute, Plan, Routes
@@ -97,7 +97,7 @@ def _unknown_cascades(case: Case, plan: Plan) -> list[Finding]:
         cascade = cascade_of(case, route)
         if cascade is None:
             what = "is no cascade that the scores prove to be worth it"
-            found.append(error("unknown-cascade", where, what, "rb plan DIR"))
+            found.append(error("unknown-cascade", where, what, PLAN_AGAIN))
             continue
         said = route.escalated_ratio, route.quality
         given = cascade.escalated_ratio, cascade.quality
@@ -106,7 +106,7 @@ def _unknown_cascades(case: Case, plan: Plan) -> list[Finding]:
                 f"says that {said[0]:.4f} are escalated at quality {said[1]:.4f}, the scores give "
                 f"{given[0]:.4f} at {given[1]:.4f}"
             )
-            found.append(error("cascade-drift", where, what, "rb plan DIR"))
+            found.append(error("cascade-drift", where, what, PLAN_AGAIN))
     return found
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from planner.case import Case
 from planner.gate.finding import Finding, error, warning
-from planner.gate.plan.drift import USD_ROUNDING, drift_findings
+from planner.gate.plan.drift import drift_findings
 from planner.gate.plan.resources import rent_usd_per_h
+from planner.gate.plan.roundings import USD_ROUNDING
 from planner.ordered import Rescored
 from planner.score import MET_TOLERANCE, Figure
 from planner.spec.plan import Plan
@@ -25,7 +26,7 @@ def outcome_findings(
 ) -> list[Finding]:
     """Returns what users would find wrong, and where the plan's own figures no longer hold."""
     found = [*_capacity(case, again), *_unmeasured(again), *_limits(again)]
-    found += [*_quality(again), *_hosted_budget(case, again), *_marks(case, plan, again)]
+    found += [*_quality(again), *_hosted_budget(case, again), *_marks(plan, again)]
     if case.question.robust is not None or plan.survives:
         from planner.gate.plan.survival import survival_findings  # loads what plays scenarios
 
@@ -104,7 +105,7 @@ def _hosted_budget(case: Case, again: Rescored) -> Iterator[Finding]:
         yield error("budget", "plan.json:routing", what, "move shares off hosted pools")
 
 
-def _marks(case: Case, plan: Plan, again: Rescored) -> Iterator[Finding]:
+def _marks(plan: Plan, again: Rescored) -> Iterator[Finding]:
     """Yields what is uncertain about the figures, not wrong."""
     for p, name in enumerate(again.workload.pool_names):
         if again.score.extrapolated[p]:

@@ -10,25 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.case import Case, make_case
 from planner.exact.path import Bill, bill, by_the_hour_usd_per_h, kept_usd_per_h
 from planner.exact.periods import Candidate
-from planner.gate.finding import Finding, error
+from planner.gate.finding import PLAN_AGAIN, Finding, error
 from planner.gate.plan.operation import judge_operation
 from planner.gate.plan.resources import rent_usd_per_h
+from planner.gate.plan.roundings import USD_ROUNDING
 from planner.offered import offered
 from planner.ordered import replicas_of, unused_cascades
 from planner.periods.cases import Round, make_round, spans_of
-from planner.quality.cascade import CascadeOption
 from planner.spec.inputs import Inputs
 from planner.spec.periods import Periods
 from planner.spec.plan import PeriodsPlan, Plan
 
-PLAN_AGAIN = "rb plan DIR"
-USD_ROUNDING = 2e-4  # §6, of each hour
+if TYPE_CHECKING:
+    from planner.quality.cascade import CascadeOption
+
 RATIO_ROUNDING = 1e-5
 HELD_RATIO = 1e-3
 """One deployment held was judged on tables of its own mix: so much may lie below the bound."""

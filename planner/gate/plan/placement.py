@@ -10,12 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from planner.case import Case
-from planner.gate.finding import Finding, error
+from planner.gate.finding import PLAN_AGAIN, Finding, error
 from planner.space.packing import Packing
 from planner.space.parts import EPSILON, Part
 from planner.spec.plan import PlacedReplica, Plan
-
-FIX = "rb plan DIR"
 
 
 def placement_findings(case: Case, plan: Plan) -> list[Finding]:
@@ -99,7 +97,7 @@ def _paid(plan: Plan, gpu: str, placed: Sequence[tuple[PlacedReplica, Part]]) ->
 
 
 def _wrong(where: str, what: str) -> Finding:
-    return error("placement", f"plan.json:placement ({where})", what, FIX)
+    return error("placement", f"plan.json:placement ({where})", what, PLAN_AGAIN)
 
 
 def _listed(numbers: Sequence[int]) -> str:

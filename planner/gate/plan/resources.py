@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from planner.case import Case
-from planner.gate.finding import Finding, error, warning
+from planner.gate.finding import PLAN_AGAIN, Finding, error, warning
+from planner.gate.plan.roundings import USD_STEP
 from planner.ordered import replicas_of
 from planner.spec.arrays import IntArray
 from planner.spec.plan import DeployedPool, Plan
 
-USD_ROUNDING = 1e-4  # §6
 GPU_ROUNDING = 1e-4
 
 
@@ -48,7 +48,7 @@ def _range(case: Case, p: int, n: int, full: AbstractSet[str]) -> list[Finding]:
     where = f"plan.json:deployment[{profile.name}].replicas"
     if n < space.lower[p]:
         what = f"{n} replicas, the question asks for at least {space.lower[p]}"
-        return [error("replica-range", where, what, "rb plan DIR")]
+        return [error("replica-range", where, what, PLAN_AGAIN)]
     if n <= space.upper[p]:
         return []
     if not case.models[p].memory.fits:
@@ -59,12 +59,12 @@ def _range(case: Case, p: int, n: int, full: AbstractSet[str]) -> list[Finding]:
     most = 1 if profile.pool.gpu is None else bounds.max if bounds is not None else None
     if most is not None and n > most:
         what = f"{n} replicas, at most {most} are allowed"
-        return [error("replica-range", where, what, "rb plan DIR")]
+        return [error("replica-range", where, what, PLAN_AGAIN)]
     if profile.pool.gpu is not None and space.gpus_per_replica[p] == 0:
         what = f"a replica of {profile.pool.replica_gpus} GPUs does not fit into one node"
         return [error("node", where, what, "lower tensor_parallel, or set spans_nodes: true")]
     what = f"{n} replicas would idle even with all traffic on them"
-    return [] if profile.pool.gpu in full else [warning("idle", where, what, "rb plan DIR")]
+    return [] if profile.pool.gpu in full else [warning("idle", where, what, PLAN_AGAIN)]
 
 
 def _over(case: Case, replicas: IntArray, kind: str, name: str) -> Finding:
@@ -122,14 +122,14 @@ def _row(
     ]
     # What a hosted pool costs depends on its traffic; GPUs beyond the stock have no price.
     if pool.gpu is not None and placed and usd_per_h is not None:
-        close = abs(entry.usd_per_h - usd_per_h) <= USD_ROUNDING
+        close = abs(entry.usd_per_h - usd_per_h) <= USD_STEP
         right.append(("usd_per_h", entry.usd_per_h, round(usd_per_h, 4), close))
     return [
         error(
             "deployment-row",
             f"plan.json:deployment[{entry.pool}].{field}",
             f"says {said}, its profile and {entry.replicas} replicas give {should}",
-            "rb plan DIR",
+            PLAN_AGAIN,
         )
         for field, said, should, fine in right
         if not fine

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from planner.gate.finding import Rule, Severity
-
-AGAIN = "rb plan DIR"
+from planner.gate.finding import PLAN_AGAIN, Rule, Severity
 
 
-def _rule(id: str, summary: str, why: str, fix: str = AGAIN, severity: Severity = "error") -> Rule:
+def _rule(
+    id: str, summary: str, why: str, fix: str = PLAN_AGAIN, severity: Severity = "error"
+) -> Rule:
     return Rule(id, severity, "plan", summary, why, fix)
 
 

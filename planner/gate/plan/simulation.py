@@ -2,21 +2,23 @@
 
 Nothing is played again, so a figure that was invented with care passes: `rb simulate` plays the
 plan, and `rb plan` with the same seed makes the same bytes. A verdict that its own interval does
-not give, a limit that is another one, and a simulation of another deployment are found here.
+not give, a limit that is another one, sums that are none, and a simulation of another deployment or
+of other traffic are found here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner.gate.finding import Finding, error
-from planner.spec.plan import LatencyFigure, Plan, Simulated, SimulatedFigure, Verdict
+from planner.gate.finding import PLAN_AGAIN, Finding, error
+from planner.gate.plan.roundings import USD_ROUNDING
+from planner.spec.plan import MS_STEP, Plan, Simulated, SimulatedFigure, Verdict
 
-MS_ROUNDING = 0.1  # §6: verdicts are given before the interval is rounded
-USD_ROUNDING = 2e-4
 RATIO_ROUNDING = 2e-6
 NEAR_RATIO = 1e-3  # rates of few decimals, summed
-PLAN_AGAIN = "rb plan DIR"
+RATE_RATIO, RATE_SPREAD = 0.1, 30.0
+"""The rate of n requests may be so far off: a tenth, and 30/sqrt(n), three deviations at cv 10."""
+
 WHERE = "plan.json:simulated"
 
 
@@ -33,15 +35,17 @@ def simulation_findings(plan: Plan) -> Iterator[Finding]:
                 f"is {figure.verdict or 'nothing'}, the interval from {figure.low_ms:,.1f} to "
                 f"{figure.high_ms:,.1f} ms is {' or '.join(map(str, possible))}"
             )
-            yield _differs(f".latency[{_label(figure)}].verdict", what)
+            yield _differs(f".latency[{figure.label}].verdict", what)
     yield from _subject(plan, said)
+    yield from _traffic(plan, said)
     yield from _sums(said)
+    yield from _goodput(said)
 
 
 def _limits(plan: Plan, said: Simulated) -> Iterator[Finding]:
     """Yields limits that were not tried, or tried as others."""
-    tried = {_label(f): f.at_most_ms for f in said.latency if f.at_most_ms is not None}
-    asked = {_label(f): f.at_most_ms for f in plan.predicted.latency if f.at_most_ms is not None}
+    tried = {f.label: f.at_most_ms for f in said.latency if f.at_most_ms is not None}
+    asked = {f.label: f.at_most_ms for f in plan.predicted.latency if f.at_most_ms is not None}
     for label in dict.fromkeys((*asked, *tried)):
         was, limit = tried.get(label), asked.get(label)
         if was != limit:
@@ -55,11 +59,11 @@ def _verdicts(figure: SimulatedFigure) -> tuple[Verdict | None, ...]:
     if limit is None:
         return (None,)
     found: list[Verdict | None] = []
-    if figure.high_ms <= limit + MS_ROUNDING:
+    if figure.high_ms <= limit + MS_STEP:  # verdicts are given before the interval is rounded
         found.append("met")
-    if figure.low_ms > limit - MS_ROUNDING:
+    if figure.low_ms > limit - MS_STEP:
         found.append("missed")
-    if figure.low_ms <= limit + MS_ROUNDING and figure.high_ms > limit - MS_ROUNDING:
+    if figure.low_ms <= limit + MS_STEP and figure.high_ms > limit - MS_STEP:
         found.append("too close to call")
     return tuple(found)
 
@@ -83,25 +87,60 @@ def _subject(plan: Plan, said: Simulated) -> Iterator[Finding]:
         yield _differs(".cost_usd_per_h", what)
 
 
+def _traffic(plan: Plan, said: Simulated) -> Iterator[Finding]:
+    """Yields where other traffic was played than is planned for, beyond what chance makes of it."""
+    planned, factor = plan.predicted.rate_rps, plan.predicted.rate_factor or 1.0
+    if said.rate_factor != factor:
+        yield _differs(".rate_factor", f"says {said.rate_factor:g}, the plan is for {factor:g}")
+    by_chance = RATE_RATIO + RATE_SPREAD / max(said.n_requests, 1) ** 0.5
+    if abs(said.rate_rps - planned) > by_chance * planned:
+        what = f"says {said.rate_rps:g}, the plan is for {planned:g} requests/s"
+        yield _differs(".rate_rps", what)
+    if len(set(said.seeds)) < len(said.seeds):
+        yield _differs(".seeds", "counts one run twice")
+
+
 def _sums(said: Simulated) -> Iterator[Finding]:
     """Yields figures that do not follow from the others."""
-    total = sum(said.class_rps.values())
-    if abs(said.rate_rps - total) > NEAR_RATIO * max(said.rate_rps, total):
-        yield _differs(".rate_rps", f"says {said.rate_rps:g}, its classes have {total:g}")
+    total, n_runs = sum(said.class_rps.values()), len(said.seeds)
+    points = sum(said.class_quality.get(name, 0.0) * rps for name, rps in said.class_rps.items())
+    for field, counted, gives in (
+        ("rate_rps", said.rate_rps, total),
+        ("goodput_rps", said.goodput_rps, sum(said.class_goodput_rps.values())),
+        ("quality", said.quality, points / total if total > 0 else 0.0),
+        ("n_requests", said.n_requests, said.rate_rps * said.duration_s * n_runs),
+    ):
+        rounding = 1.0 if field == "n_requests" else 2e-6
+        if abs(counted - gives) > NEAR_RATIO * max(counted, gives) + rounding:
+            yield _differs(f".{field}", f"says {counted:g}, the figures beside it give {gives:g}")
     if not 0 <= said.n_failed + said.n_refused <= said.n_requests or said.n_requests == 0:
         ended = f"{said.n_failed} failed and {said.n_refused} refused"
         yield _differs(".n_requests", f"says {said.n_requests}, with {ended}")
     ratios = [min(f.ms / f.at_most_ms, 1e6) for f in said.latency if f.at_most_ms is not None]
-    largest, told = max(ratios, default=None), said.latency_ratio
-    is_off = (told is None) != (largest is None)
-    if told is not None and largest is not None:
-        is_off = abs(told - largest) > RATIO_ROUNDING * max(1.0, largest)
+    largest, ratio = max(ratios, default=None), said.latency_ratio
+    is_off = (ratio is None) != (largest is None)
+    if ratio is not None and largest is not None:
+        is_off = abs(ratio - largest) > RATIO_ROUNDING * max(1.0, largest)
     if is_off:
-        yield _differs(".latency_ratio", f"says {told}, its figures give {largest}")
+        yield _differs(".latency_ratio", f"says {ratio}, its figures give {largest}")
 
 
-def _label(figure: LatencyFigure | SimulatedFigure) -> str:
-    return f"{figure.statistic} {figure.metric} of {figure.class_name or 'all traffic'}"
+def _goodput(said: Simulated) -> Iterator[Finding]:
+    """Yields good answers of other classes, or more of them than there are answers."""
+    for field, by_class in (
+        ("class_quality", said.class_quality),
+        ("class_goodput_rps", said.class_goodput_rps),
+    ):
+        if by_class.keys() != said.class_rps.keys():
+            yield _differs(f".{field}", f"is of {', '.join(sorted(by_class)) or 'no class'}")
+    lost = (said.n_failed + said.n_refused) / max(said.n_requests, 1)
+    answered_rps = said.rate_rps * max(0.0, 1.0 - lost)
+    if said.goodput_rps > answered_rps * (1.0 + NEAR_RATIO):
+        what = f"says {said.goodput_rps:g} good answers per second, {answered_rps:g} are answered"
+        yield _differs(".goodput_rps", what)
+    elif not said.goodput_low_rps <= said.goodput_rps <= said.goodput_high_rps:
+        what = f"goes from {said.goodput_low_rps:g} to {said.goodput_high_rps:g}"
+        yield _differs(".goodput_rps", f"is {said.goodput_rps:g}, its interval {what}")
 
 
 def _differs(field: str, what: str) -> Finding:

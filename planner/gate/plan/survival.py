@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from planner.case import Case
 from planner.drills import by_tables, is_playable
-from planner.gate.finding import Finding, error
+from planner.gate.finding import PLAN_AGAIN, Finding, error
 from planner.ordered import Rescored
 from planner.robust import Survival, survivals
 from planner.spec.plan import Plan, Survived
@@ -22,8 +22,6 @@ from planner.spec.question import Question
 LATENCY_NEAR_RATIO = 1e-2
 LOAD_NEAR_RATIO = 1e-3
 SCORE_ROUNDING = 2e-6
-
-PLAN_AGAIN = "rb plan DIR"
 
 
 def survival_findings(

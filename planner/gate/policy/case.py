@@ -10,6 +10,7 @@ from planner.gate.way.steps import Transition
 from planner.spec.inputs import Inputs
 from planner.spec.plan import LatencyFigure, Plan, Predicted
 from planner.spec.policy import Policy
+from planner.spec.whole import mean_usd_per_h
 
 ROUNDING = 1e-9
 """Relative: 50 * 1.1 is a little more than 55 to a computer."""
@@ -64,18 +65,8 @@ def pairs(old: Plan, new: Plan) -> Iterator[tuple[Plan, Part]]:
 
 def cost_usd_per_h(plan: Plan) -> tuple[str, float]:
     """Returns where the money of a plan stands in it, and the money: the mean over all hours."""
-    if plan.periods is not None:
-        return "plan.json:periods.cost_usd_per_h", plan.periods.cost_usd_per_h
-    return "plan.json:predicted.cost_usd_per_h", plan.predicted.cost_usd_per_h
-
-
-def gpus(plan: Plan) -> dict[str, float]:
-    """Returns the GPUs of each kind that a plan without periods takes."""
-    taken: dict[str, float] = {}
-    for row in plan.deployment:
-        if row.gpu is not None:
-            taken[row.gpu] = round(taken.get(row.gpu, 0.0) + row.n_gpus, 6)
-    return taken
+    part = "predicted" if plan.periods is None else "periods"
+    return f"plan.json:{part}.cost_usd_per_h", mean_usd_per_h(plan)
 
 
 def reserved(plan: Plan) -> Mapping[str, float]:
@@ -98,14 +89,9 @@ def limited(plan: Plan) -> Iterator[tuple[LatencyFigure, float]]:
             yield figure, figure.at_most_ms
 
 
-def label(figure: LatencyFigure) -> str:
-    """Returns what a latency is called, e.g. 'p95 e2e of math'."""
-    return f"{figure.statistic} {figure.metric} of {figure.class_name or 'all traffic'}"
-
-
 def at_latency(part: Part, figure: LatencyFigure) -> str:
     """Returns where a predicted latency stands in the file."""
-    return f"{part.at}predicted.latency[{label(figure)}]"
+    return f"{part.at}predicted.latency[{figure.label}]"
 
 
 def is_above(value: float, allowed: float) -> bool:

@@ -12,7 +12,6 @@ from planner.gate.policy.case import (
     carries,
     cost_usd_per_h,
     is_above,
-    label,
     limited,
     ms,
     pairs,
@@ -21,7 +20,7 @@ from planner.gate.policy.case import (
     usd_change,
 )
 from planner.gate.way.members import replaced_pools
-from planner.spec.plan import LatencyFigure, Plan
+from planner.spec.plan import Plan
 
 RPS_ROUNDING = 1e-6  # rates have so many digits in the file
 IN_STEPS = "set keep in the question and plan again, or change in several steps"
@@ -98,13 +97,13 @@ def latency_increase(case: PolicyCase, old: Plan) -> Iterator[Finding]:
     """Yields limited latencies that rise more than the policy allows."""
     most = case.policy.max_latency_increase_ratio
     for before, part in pairs(old, case.plan):
-        then = {_key(figure): figure.ms for figure in before.predicted.latency}
+        then = {figure.key: figure.ms for figure in before.predicted.latency}
         for figure, at_most_ms in limited(part.plan):
-            was, where = then.get(_key(figure)), at_latency(part, figure)
+            was, where = then.get(figure.key), at_latency(part, figure)
             if was is None:
                 what = (
                     "max_latency_increase_ratio was not judged: the plan before says nothing of "
-                    f"{label(figure)}{part.of}"
+                    f"{figure.label}{part.of}"
                 )
                 fix = "make the plan before again with today's limits, or look at it by hand"
                 yield warning("policy-not-judged", where, what, fix)
@@ -122,10 +121,10 @@ def limits_kept(case: PolicyCase, old: Plan) -> Iterator[Finding]:
     """Yields latency limits of the plan before that are gone, or looser."""
     fix = "restore the limit in the question, and plan again"
     for before, part in pairs(old, case.plan):
-        now = {_key(figure): at_most_ms for figure, at_most_ms in limited(part.plan)}
+        now = {figure.key: at_most_ms for figure, at_most_ms in limited(part.plan)}
         for figure, was_ms in limited(before):
-            at_most_ms = now.get(_key(figure))
-            where = f"{part.at}predicted.latency[{label(figure)}].at_most_ms"
+            at_most_ms = now.get(figure.key)
+            where = f"{part.at}predicted.latency[{figure.label}].at_most_ms"
             if at_most_ms is None:
                 what = f"was limited to {ms(was_ms)} ms{part.of}, and has no limit any more"
                 yield error("policy-limits-kept", where, what, fix)
@@ -191,10 +190,6 @@ def peak_gpus(case: PolicyCase, old: Plan) -> Iterator[Finding]:
             )
             fix = "change in several steps, or raise max_peak_gpus"
             yield error("policy-peak-gpus", "plan.json:deployment", what, fix)
-
-
-def _key(figure: LatencyFigure) -> tuple[str | None, str, str]:
-    return figure.class_name, figure.metric, figure.statistic
 
 
 def _started_and_stopped(old: Plan, new: Plan) -> tuple[float, float]:

@@ -10,7 +10,6 @@ from planner.gate.policy.case import (
     at_latency,
     carries,
     cost_usd_per_h,
-    gpus,
     is_above,
     limited,
     ms,
@@ -20,6 +19,7 @@ from planner.gate.policy.case import (
     usd_change,
 )
 from planner.spec.plan import Plan
+from planner.spec.whole import gpus_of
 
 
 def cost(case: PolicyCase) -> Iterator[Finding]:
@@ -108,7 +108,9 @@ def forbidden_gpu(case: PolicyCase) -> Iterator[Finding]:
 
 def required_gpu(case: PolicyCase) -> Iterator[Finding]:
     """Yields GPUs that the policy wants to see used, and no part of the plan uses."""
-    used = {gpu for part in parts(case.plan) for gpu, n in gpus(part.plan).items() if n > 0}
+    used = {
+        gpu for part in parts(case.plan) for gpu, n in gpus_of(part.plan.deployment).items() if n
+    }
     for gpu in case.policy.required_gpus:
         if gpu not in used:
             what = f"takes no GPU of {gpu}, which the policy requires"
@@ -131,7 +133,7 @@ def _most(plan: Plan) -> dict[str, tuple[float, str]]:
     """Returns the most GPUs of each kind that a plan takes at a time, and where that stands."""
     most = {gpu: (n, f"plan.json:periods.reserved[{gpu}]") for gpu, n in reserved(plan).items()}
     for part in parts(plan):
-        for gpu, n in gpus(part.plan).items():
+        for gpu, n in gpus_of(part.plan.deployment).items():
             if n > most.get(gpu, (0.0, ""))[0]:
                 most[gpu] = n, f"{part.at}deployment"
     return most

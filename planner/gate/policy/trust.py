@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from planner.gate.finding import Finding, error, warning
-from planner.gate.policy.case import PolicyCase, is_above, label, limited, ms, parts
+from planner.gate.policy.case import PolicyCase, is_above, limited, ms, parts
 from planner.nearest import meant
 from planner.spec.base import Origin, worst_origin
 from planner.spec.pool import Profile
+from planner.spec.whole import proof_of
 
 GUESSED: tuple[Origin, ...] = ("estimated", "assumed")
 MEASURE = "measure it: rb profile run"
@@ -36,7 +37,7 @@ def gap(case: PolicyCase) -> Iterator[Finding]:
     """Yields a plan that is not proved to be as near to the best as the policy asks for."""
     most, periods = case.policy.max_gap_ratio, case.plan.periods
     where = "plan.json:bound" if periods is None else "plan.json:periods.bound"
-    bound = case.plan.bound if periods is None else periods.bound
+    bound = proof_of(case.plan)
     if most is None:
         return
     if bound is None:
@@ -57,11 +58,11 @@ def simulated(case: PolicyCase) -> Iterator[Finding]:
         what = "the plan was never simulated, the policy requires it"
         yield error("policy-simulated", "plan.json:simulated", what, fix)
         return
-    tried = {(f.class_name, f.metric, f.statistic) for f in found.latency if f.verdict is not None}
+    tried = {f.key for f in found.latency if f.verdict is not None}
     for figure, at_most_ms in limited(case.plan):
-        if (figure.class_name, figure.metric, figure.statistic) not in tried:
+        if figure.key not in tried:
             what = f"its limit of {ms(at_most_ms)} ms was never tried in simulation"
-            where = f"plan.json:simulated.latency[{label(figure)}]"
+            where = f"plan.json:simulated.latency[{figure.label}]"
             yield error("policy-simulated", where, what, fix)
     for period in case.plan.periods.each if case.plan.periods else ():
         has_limits = any(figure.at_most_ms is not None for figure in period.predicted.latency)
@@ -114,7 +115,7 @@ def measured(case: PolicyCase) -> Iterator[Finding]:
     for part in parts(case.plan):
         for figure, _ in limited(part.plan):
             if figure.origin in GUESSED:
-                where = f"{part.at}predicted.latency[{label(figure)}]"
+                where = f"{part.at}predicted.latency[{figure.label}]"
                 what = f"is {figure.origin}{part.of}: {figure.metric} was not measured; {said}"
                 yield error("policy-measured", where, what, MEASURE)
 

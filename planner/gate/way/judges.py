@@ -14,15 +14,17 @@ on that of the new one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
-from planner.gate.way.members import Member, as_it_was, members_of, replaced_pools
+from planner.gate.way.members import Member, as_it_was, members_of, replaced_by_hash, replaced_pools
 from planner.gate.way.room import Room
 from planner.gate.way.steps import JudgedBy
 from planner.score import MET_TOLERANCE
+from planner.space import Offer
 from planner.spec.plan import Plan, PoolFigure
 
 
@@ -35,6 +37,7 @@ class Verdict:
     utilisation_ratio: float | None  # of the fullest pool
     latency_ratio: float | None
     problems: tuple[str, ...]
+    loads: tuple[float, ...] = ()  # replicas that are as full as is allowed, (M,); (): not known
 
 
 class Judge(Protocol):
@@ -74,15 +77,27 @@ def _routes(plan: Plan) -> dict[tuple[str, str], float]:
 # ---- Without profiles ----------------------------------------------------------------------------
 
 
+def _offers(old: Plan, new: Plan) -> dict[str, list[Offer]]:
+    """Returns what a GPU of each kind costs on average: in the new plan, else in the old one."""
+    found = {}
+    for plan in (old, new):
+        for gpu in {d.gpu for d in plan.deployment if d.gpu is not None}:
+            rows = [d for d in plan.deployment if d.gpu == gpu]
+            n_gpus = sum(d.n_gpus for d in rows)
+            if n_gpus > 0:
+                found[gpu] = [Offer(math.inf, sum(d.usd_per_h for d in rows) / n_gpus)]
+    return found
+
+
 class ByNothing:
     """Knows who is sent traffic, and no figure of anybody."""
 
     by: JudgedBy = "nothing"
-    notes: tuple[str, ...] = ()
 
     def __init__(self, old: Plan, new: Plan, stock: Mapping[str, float] | None = None) -> None:
         self.members = members_of(old, new, replaced_pools(old, new))
-        self.room = Room(self.members, stock)
+        self.room = Room(self.members, stock, offers=_offers(old, new))
+        self.notes = tuple(_file_notes(old, new))
         self._sent = [_pools_sent_to(as_it_was(old, self.members)), _pools_sent_to(new)]
 
     def verdict(self, shifted_ratio: float, replicas: Sequence[int]) -> Verdict:
@@ -114,10 +129,13 @@ class ByFigures:
             allowed_ratio: utilisation that is allowed, headroom left out.
         """
         self.members = members_of(old, new, replaced_pools(old, new))
-        self.room, self._allowed = Room(self.members, stock), allowed_ratio
-        self.notes = ("capacity alone was judged, by the figures of both plans",)
+        self.room = Room(self.members, stock, offers=_offers(old, new))
+        self._allowed = allowed_ratio
+        self._known: dict[float, list[float]] = {}
+        capacity = "capacity alone was judged, by the figures of both plans"
+        self.notes = (capacity, *traffic_notes(old, new), *_file_notes(old, new))
         was = as_it_was(old, self.members)
-        self._sides = [_Side.of(old, was, self.members), _Side.of(new, new, self.members)]
+        self._sides = [_Side.of(old, was), _Side.of(new, new)]
 
     def verdict(self, shifted_ratio: float, replicas: Sequence[int]) -> Verdict:
         """Returns whether the loads leave every pool within its capacity."""
@@ -133,10 +151,16 @@ class ByFigures:
                 )
         fullest = max(used, default=0.0)
         excess = float("inf") if sent - _running(self.members, replicas) else fullest
-        return Verdict(not problems, excess / self._allowed, fullest, None, tuple(problems))
+        full = tuple(load / self._allowed for load in loads)
+        return Verdict(not problems, excess / self._allowed, fullest, None, tuple(problems), full)
 
     def _loads(self, x: float) -> list[float]:
         """Returns the load of each member in replicas that are full, (M,)."""
+        if x not in self._known:
+            self._known[x] = self._mixed(x)
+        return self._known[x]
+
+    def _mixed(self, x: float) -> list[float]:
         old, new = self._sides
         if x in (0.0, 1.0):  # as planned, cascades among it
             return [(new if x else old).load.get(m.name, 0.0) for m in self.members]
@@ -161,7 +185,7 @@ class _Side:
     work: Mapping[str, float]  # of a member: full replicas per request/s
 
     @staticmethod
-    def of(plan: Plan, named: Plan, members: Sequence[Member]) -> _Side:
+    def of(plan: Plan, named: Plan) -> _Side:
         """Returns a plan's figures under the members' names."""
         figures = figures_of(plan)
         rows = list(zip(plan.deployment, named.deployment, strict=True))
@@ -174,6 +198,24 @@ class _Side:
             load,
             {name: load[name] / rate[name] for name in load if rate[name] > 0},
         )
+
+
+def traffic_notes(old: Plan, new: Plan) -> Iterator[str]:
+    """Yields whose traffic a way was judged with, where the plans are for different traffic."""
+    then, now = old.predicted.class_rps, new.predicted.class_rps
+    if then == now:
+        return
+    falls = any(rate < then.get(name, 0.0) for name, rate in now.items())
+    falls = falls or sum(now.values()) < sum(then.values())
+    when = ": neither shift all nor stop anything before it has fallen" if falls else ""
+    yield f"judged with the old plan's traffic until the last shift, then with the new one's{when}"
+
+
+def _file_notes(old: Plan, new: Plan) -> Iterator[str]:
+    """Yields whose replicas are started anew for nothing but another hash of their file."""
+    names = sorted(replaced_by_hash(old, new))
+    if names:
+        yield f"pool.yaml differs, in whatever, taken for another engine: {', '.join(names)}"
 
 
 def figures_of(plan: Plan) -> dict[str, PoolFigure]:

@@ -5,7 +5,7 @@ Pools that are started anew under their old name are two members.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -62,19 +62,32 @@ def _member(name: str, was: DeployedPool | None, will: DeployedPool | None) -> M
 def replaced_pools(old: Plan, new: Plan) -> frozenset[str]:
     """Returns the pools of both plans whose replicas are others, as far as the plans tell.
 
-    Their rows differ in more than numbers; or their pool.yaml does, in whatever it may be.
+    Their rows differ in more than how many there are; or their pool.yaml does, in whatever it may
+    be. What is hosted in both is nobody's to start.
     """
-    before = {d.pool: d for d in old.deployment}
+    return replaced_by_hash(old, new) | frozenset(
+        row.pool for was, row in _both(old, new) if _kind_of(was) != _kind_of(row)
+    )
+
+
+def replaced_by_hash(old: Plan, new: Plan) -> frozenset[str]:
+    """Returns the pools of both plans whose pool.yaml differs, by its hash."""
     hashes = old.provenance.inputs, new.provenance.inputs
     found = set()
-    for row in new.deployment:
-        was, file = before.get(row.pool), f"profiles/{row.pool}/pool.yaml"
-        if was is not None and row.gpu is not None:
-            then, now = (h.get(file) for h in hashes)
-            is_other = None not in (then, now) and then != now
-            if is_other or _kind_of(was) != _kind_of(row):
-                found.add(row.pool)
+    for _, row in _both(old, new):
+        then, now = (h.get(f"profiles/{row.pool}/pool.yaml") for h in hashes)
+        if None not in (then, now) and then != now:
+            found.add(row.pool)
     return frozenset(found)
+
+
+def _both(old: Plan, new: Plan) -> Iterator[tuple[DeployedPool, DeployedPool]]:
+    """Yields the rows of each pool of both plans, but of those that are hosted before and after."""
+    before = {d.pool: d for d in old.deployment}
+    for row in new.deployment:
+        was = before.get(row.pool)
+        if was is not None and (was.gpu, row.gpu) != (None, None):
+            yield was, row
 
 
 def _kind_of(row: DeployedPool) -> tuple[str, str | None, int]:

@@ -3,6 +3,7 @@
 Notation (one kind of GPU)
     taken   GPUs that replicas hold; of shared ones all that carry anything (planner/space)
     there   GPUs that a change may hold: the stock, or what one of the plans holds by itself
+    rent    of the GPUs taken, the cheapest of each kind first; beyond all offers the dearest again
 
 Places are looked for as if every replica could be placed anew. What runs stays where it is, so a
 change may find too few free GPUs on one node where this finds enough: only the cluster knows.
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from planner.gate.way.members import Member
-from planner.space import MOST_PLACED_GPUS, Packing, part_of
+from planner.space import MOST_PLACED_GPUS, Offer, Packing, part_of
 from planner.spec.pool import Profile
 
 GPU_ROUNDING = 1e-6
@@ -28,10 +29,14 @@ class Room:
     members: tuple[Member, ...]
     stock: Mapping[str, float] | None = None  # by kind; None: nobody knows
     packings: Mapping[str, Packing] = field(default_factory=dict)  # where a sum does not say all
+    offers: Mapping[str, Sequence[Offer]] = field(default_factory=dict)  # cheapest first
 
     @staticmethod
     def of(
-        members: tuple[Member, ...], profiles: Sequence[Profile], stock: Mapping[str, float]
+        members: tuple[Member, ...],
+        profiles: Sequence[Profile],
+        stock: Mapping[str, float],
+        offers: Mapping[str, Sequence[Offer]] | None = None,
     ) -> Room:
         """Returns the room of members with their profiles, (M,)."""
         packings = {}
@@ -47,7 +52,7 @@ class Room:
             packing = Packing(enough, node, parts)
             if not packing.is_plain and enough <= MOST_PLACED_GPUS:
                 packings[gpu] = packing
-        return Room(members, stock, packings)
+        return Room(members, stock, packings, offers or {})
 
     def taken(self, replicas: Sequence[int]) -> dict[str, float]:
         """Returns the GPUs of each kind that replicas (M,) hold."""
@@ -59,6 +64,20 @@ class Room:
             if packing.shared:
                 counts[gpu] = float(packing.used(self._on(gpu, replicas))[0])
         return {gpu: round(n_gpus, 6) for gpu, n_gpus in counts.items()}
+
+    def rent_usd_per_h(self, n_gpus: Mapping[str, float]) -> float | None:
+        """Returns what so many GPUs of each kind cost in $/h; None: there is no price of one."""
+        total = 0.0
+        for gpu, n in n_gpus.items():
+            left = n
+            for offer in self.offers.get(gpu, ()):
+                taken = min(left, offer.count)
+                total, left = total + taken * offer.usd_per_h, left - taken
+            if left > GPU_ROUNDING:
+                if not self.offers.get(gpu):
+                    return None
+                total += left * self.offers[gpu][-1].usd_per_h
+        return total
 
     def missing(self, replicas: Sequence[int], there: Mapping[str, float]) -> dict[str, float]:
         """Returns the GPUs of each kind that replicas (M,) lack: too few, or none together."""

@@ -32,6 +32,23 @@ class PeakGpus:
 
 
 @dataclass(frozen=True)
+class Rent:
+    """What the GPUs cost in $/h: of both plans as they say, and at most on the way, at new prices.
+
+    Nothing of what hosted requests cost: of those there are as many.
+    """
+
+    old_usd_per_h: float
+    new_usd_per_h: float
+    peak_usd_per_h: float
+
+    @property
+    def extra_usd_per_h(self) -> float:
+        """Returns how much more is paid for a while than for either plan, in $/h."""
+        return self.peak_usd_per_h - max(self.old_usd_per_h, self.new_usd_per_h)
+
+
+@dataclass(frozen=True)
 class PoolStep:
     """One pool whose replicas start or stop in a step."""
 
@@ -66,3 +83,9 @@ class Transition:
     is_safe: bool | None  # every shift and stop holds, on GPUs that exist; None: not judged
     needs: tuple[str, ...]  # what a safe way would take, in plain words; empty where it is safe
     notes: tuple[str, ...] = ()  # what the judgement rests on, in plain words
+    rent: Rent | None = None  # None: a price is not known
+
+    @property
+    def begins_broken(self) -> bool:
+        """Returns whether all is well at the end of a safe way, but not from its beginning on."""
+        return self.is_safe is True and any(step.holds is False for step in self.steps)

@@ -1,8 +1,8 @@
 """Judging the states between two plans as the plans themselves are: by the fitted tables.
 
 A state is how much of the traffic is shifted, x, and the replicas in service (judges.py). Until
-the last shift it is held against the looser promises of both plans, with the traffic of the old
-one; from then on against all that the new one promises, with its traffic (way_terms.py).
+the last shift it is held against the looser limits and floors of both, with the traffic of the old
+one; from then on against all that the new one promises, with its traffic (terms.py).
 
 Program
     tables at the mix that x makes on each pool, then the score     once per x, once per state
@@ -15,13 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.case import Case
-from planner.gate.way.judges import Verdict
+from planner.gate.way.judges import Verdict, traffic_notes
 from planner.gate.way.members import as_it_was, members_of
 from planner.gate.way.room import Room
 from planner.gate.way.steps import JudgedBy
 from planner.gate.way.terms import (
     Sides,
     Terms,
+    offers_of,
     profiles_of,
     replaced_by_profiles,
     stock_of,
@@ -34,6 +35,8 @@ from planner.spec.plan import Plan
 from planner.spec.question import LatencyObjective
 from planner.spec.table import PoolTable
 from planner.spec.workload import ScopedLimit
+
+MIX_DECIMALS = 9
 
 
 class ByTables:
@@ -50,12 +53,14 @@ class ByTables:
         """
         self.members = members_of(sides.old, sides.new, replaced_by_profiles(sides))
         profiles = profiles_of(self.members, sides)
-        self.room = Room.of(self.members, profiles, stock_of(self.members, sides))
+        stock, offers = stock_of(self.members, sides), offers_of(self.members, sides)
+        self.room = Room.of(self.members, profiles, stock, offers)
         self._was, self._new = as_it_was(sides.old, self.members), sides.new
         self._way, self._end = terms_of(self.members, sides, self._was)
         _refuse_unknown(self._way.case, self._was)
         _refuse_unknown(self._end.case, self._new)
         self._at: dict[float, tuple[FloatArray, tuple[PoolTable, ...]]] = {}
+        self._made: dict[tuple[bool, int, bytes], PoolTable] = {}  # by case, pool and mix
         self.notes = tuple(_notes(sides, self._way, self._end))
 
     def verdict(self, shifted_ratio: float, replicas: Sequence[int]) -> Verdict:
@@ -64,8 +69,8 @@ class ByTables:
         workload = terms.case.workload
         if shifted_ratio not in self._at:
             shares = self._shares_at(shifted_ratio)
-            tables = terms.case.tables((workload.rate_rps[:, None] * shares).T)
-            self._at[shifted_ratio] = shares, tables
+            mixes = (workload.rate_rps[:, None] * shares).T
+            self._at[shifted_ratio] = shares, self._tables(terms.case, mixes)
         shares, tables = self._at[shifted_ratio]
         found = score(
             workload,
@@ -77,13 +82,33 @@ class ByTables:
         )
         used = float(found.utilisation.max(initial=0.0))
         latency = found.latency_ratio
+        loads = np.nan_to_num(found.utilisation, posinf=0.0) * replicas / terms.allowed_ratio
         return Verdict(
             not found.problems,
             _excess(found, terms),
             used if np.isfinite(used) else None,
             latency if latency is not None and np.isfinite(latency) else None,
             found.problems,
+            tuple(loads.tolist()),
         )
+
+    def _tables(self, case: Case, mixes: FloatArray) -> tuple[PoolTable, ...]:
+        """Returns the tables of the pools at mixes (M, R), each made once: that takes the time.
+
+        A pool that is started anew under its name has the mix of the old one, whatever part of it.
+        """
+        whole = mixes.sum(axis=1, keepdims=True)
+        parts = np.round(mixes / np.where(whole > 0, whole, 1.0), MIX_DECIMALS)
+        keys = [(case is self._end.case, p, row.tobytes()) for p, row in enumerate(parts)]
+        new = np.array([key not in self._made for key in keys])
+        if not self._made or (new & (whole[:, 0] <= 0)).any():  # who is idle has the mix of all
+            made = case.tables(mixes)
+        else:
+            some = next(iter(self._made.values()))  # in place of those that are made now
+            known = [self._made.get(key, some) for key in keys]
+            made = case.tables(np.where(new[:, None], mixes, 0.0), unused=known)
+        self._made.update(zip(keys, made, strict=True))
+        return made
 
     @property
     def objective(self) -> LatencyObjective:
@@ -135,15 +160,12 @@ def _excess(found: Score, terms: Terms) -> float:
 
 def _notes(sides: Sides, way: Terms, end: Terms) -> list[str]:
     """Returns what to know of the judgement."""
-    notes = []
-    then, now = (plan.predicted.class_rps for plan in (sides.old, sides.new))
-    if then != now:
-        notes.append("until the last shift with the old plan's traffic, from it on the new one's")
+    notes = [*traffic_notes(sides.old, sides.new)]
     before, after = way.case.workload, end.case.workload
     if (before.limits, before.quality_at_least) != (after.limits, after.quality_at_least) or (
         way.allowed_ratio != end.allowed_ratio
     ):
-        notes.append("until the last shift held to the looser promises of both plans")
+        notes.append("until the last shift held to the looser limits and floors of both plans")
     if sides.old_inputs is None:
         notes.append("the old plan was judged by the inputs of the new one")
     questions = [inputs.question for inputs in (sides.before, sides.inputs)]

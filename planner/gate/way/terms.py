@@ -20,6 +20,7 @@ from planner.case import Case, make_case
 from planner.gate.way.members import Member, replaced_pools
 from planner.offered import offered
 from planner.ordered import unused_cascades
+from planner.space import Offer
 from planner.spec.arrays import FloatArray
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Learned, Plan
@@ -82,14 +83,24 @@ def _busiest(inputs: Inputs, plan: Plan) -> tuple[Inputs, Plan]:
 def replaced_by_profiles(sides: Sides) -> frozenset[str]:
     """Returns the pools of both plans whose replicas must be started anew.
 
+    By what the profiles say where they are those that the plans were made with; else by the plans.
+
     Raises:
         KeyError: a pool has no profile.
     """
+    by_plans = replaced_pools(sides.old, sides.new)
     if sides.old_inputs is None:
-        return replaced_pools(sides.old, sides.new)
+        return by_plans
     then, now = (i.profiles.by_name() for i in (sides.old_inputs, sides.inputs))
     both = {d.pool for d in sides.old.deployment} & {d.pool for d in sides.new.deployment}
-    return frozenset(p for p in both if _engine(then[p].pool) != _engine(now[p].pool))
+    others = {p for p in both if _engine(then[p].pool) != _engine(now[p].pool)}
+    return frozenset(others | {p for p in by_plans if not _is_own_file(p, sides)})
+
+
+def _is_own_file(pool: str, sides: Sides) -> bool:
+    """Returns whether pool.yaml as it was read for the old plan is what that plan was made with."""
+    file = f"profiles/{pool}/pool.yaml"
+    return sides.old.provenance.inputs.get(file) in (None, sides.before.hashes.get(file))
 
 
 def _engine(pool: Pool) -> dict[str, object]:
@@ -121,6 +132,23 @@ def stock_of(members: Sequence[Member], sides: Sides) -> dict[str, float]:
         return {gpu: float(question.stock.get(gpu, 0)) for gpu in kinds}
     counted = [(entry.gpu, entry.n_counted) for entry in question.supply]
     return {gpu: float(sum(n for g, n in counted if g == gpu)) for gpu in kinds}
+
+
+def offers_of(members: Sequence[Member], sides: Sides) -> dict[str, list[Offer]]:
+    """Returns what GPUs of each kind cost, cheapest first: of the new question, else the old."""
+    listed = {g.name: g.usd_per_h for i in (sides.before, sides.inputs) for g in i.profiles.gpus}
+    found: dict[str, list[Offer]] = {}
+    for gpu in {m.gpu for m in members if m.gpu is not None}:
+        for question in (sides.before.question, sides.inputs.question):  # the later one counts
+            usd = question.prices.get(gpu, listed.get(gpu))
+            supply = [
+                Offer(float(s.n_counted), s.usd_per_h) for s in question.supply if s.gpu == gpu
+            ]
+            if supply:
+                found[gpu] = sorted(supply, key=lambda offer: offer.usd_per_h)
+            elif gpu in (question.stock or {}) and usd is not None:
+                found[gpu] = [Offer(math.inf, usd)]
+    return found
 
 
 def _enough(members: Sequence[Member], sides: Sides) -> dict[str, int]:
@@ -265,11 +293,7 @@ def _looser_limits(
     old: Plan, now: Sequence[ScopedLimit], class_names: Sequence[str]
 ) -> list[ScopedLimit]:
     """Returns the limits that both plans have, each at the looser of its two values."""
-    then = {
-        f"{f.statistic} {f.metric} of {f.class_name or 'all traffic'}": f.at_most_ms
-        for f in old.predicted.latency
-        if f.at_most_ms is not None
-    }
+    then = {f.label: f.at_most_ms for f in old.predicted.latency if f.at_most_ms is not None}
     found = []
     for scoped in now:
         most = then.get(scoped.label)

@@ -14,6 +14,8 @@ Program
                        then what x does not need, though it is started again later
     no way out     the same with the smallest s that leads through: those steps do not hold;
                    and with the smallest S that does: this is what a safe way needs
+    no such s      start what there is room for, stop what is in the way of the rest, start that,
+                   and shift at last: never to replicas that are not there yet
 
 Why rounds of the farthest x lose nothing where pools are judged one by one: loads are linear in x,
 so replicas that carry x and x' carry all between; any way passes every x, and at x the fewest
@@ -43,7 +45,7 @@ from planner.gate.way.judges import (
 )
 from planner.gate.way.members import Member, as_it_was
 from planner.gate.way.room import GPU_ROUNDING
-from planner.gate.way.steps import PeakGpus, PoolStep, Step, StepKind, Transition
+from planner.gate.way.steps import PeakGpus, PoolStep, Rent, Step, StepKind, Transition
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
 
@@ -51,6 +53,9 @@ N_PARTS = 100
 """Traffic shifts by whole percents where it cannot shift at once."""
 
 SLACKS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 5.0, 10.0, float("inf"))
+
+LOAD_ROUNDING = 1e-5
+"""A replica is not asked for because of the last digits of a load."""
 
 Counts = tuple[int, ...]
 
@@ -113,7 +118,8 @@ def transition(old: Plan, new: Plan, judge: Judge, notes: Sequence[str] = ()) ->
         said.append(f"the old plan itself does not hold: {'; '.join(first.problems)}")
     if steps and (old.cascades or new.cascades):
         said.append("cascades shift at once")
-    return Transition(steps, _peaks(way, steps), judge.by, is_safe, tuple(needs), tuple(said))
+    peaks, rent = _peaks(way, steps), _rent(way, steps)
+    return Transition(steps, peaks, judge.by, is_safe, tuple(needs), tuple(said), rent)
 
 
 def _least_bad(way: _Way) -> list[_Move]:
@@ -173,7 +179,17 @@ class _Way:
         return self._known[x, n]
 
     def gpus(self, n: Sequence[int]) -> dict[str, float]:
-        """Returns the GPUs of each kind that replicas hold."""
+        """Returns the GPUs of each kind that replicas hold: of a plan as many as it says itself.
+
+        Without profiles nobody knows how what is shared is split between the plans.
+        """
+        for plan, own in ((self.plan, self.old), (self.target, self.new)):
+            if tuple(n) == own:
+                counts = dict.fromkeys(self.judge.room.taken(n), 0.0)
+                for row in plan.deployment:
+                    if row.gpu is not None:
+                        counts[row.gpu] = round(counts.get(row.gpu, 0.0) + row.n_gpus, 6)
+                return counts
         return self.judge.room.taken(n)
 
     def missing(self, n: Counts) -> dict[str, float]:
@@ -212,6 +228,8 @@ class _Way:
             more = self._room(n)
             if more != n:
                 return [("start", more, x)]
+        if x < 1.0 and math.isinf(slack):
+            return self._at_a_loss(x, n)
         for each in dict.fromkeys((1.0, slack)):
             found = self._farthest(x, n, each)
             if found is not None:
@@ -222,6 +240,35 @@ class _Way:
             if fewer != n:
                 return [("stop", fewer, x)]
         return []
+
+    def _at_a_loss(self, x: float, n: Counts) -> list[tuple[StepKind, Counts, float]]:
+        """Returns the next steps where somebody gets traffic without a replica, come what may."""
+        found = self._farthest(x, n, 1.0)
+        if found is not None:
+            return [("start", found[1], x), ("shift", found[1], found[0])]
+        more = self._room(n)
+        if more != n:
+            return [("start", more, x)]
+        fewer = self._fewest(x, n, tuple(map(min, n, self.new)), 1.0)
+        if fewer == n:
+            fewer = self._out_of_the_way(n)
+        if fewer != n:
+            return [("stop", fewer, x)]
+        whole = tuple(map(max, n, self.new))
+        return [("start", whole, x), ("shift", whole, 1.0)]
+
+    def _out_of_the_way(self, n: Counts) -> Counts:
+        """Returns the replicas without those of pools that keep a new one from starting.
+
+        Pool by pool, those first that hold the fewest GPUs more than they will.
+        """
+        lacking = {m.gpu for m, k in zip(self.members, n, strict=True) if k < m.n_new}
+        beyond = [(k - m.n_new) * m.gpus_per_replica for m, k in zip(self.members, n, strict=True)]
+        fewer = n
+        for i in sorted(range(len(n)), key=lambda i: beyond[i]):
+            if beyond[i] > 0 and self.members[i].gpu in lacking and self._room(fewer) == fewer:
+                fewer = tuple(self.new[i] if j == i else k for j, k in enumerate(fewer))
+        return fewer
 
     def _may(self, x: float, n: Counts, slack: float) -> bool:
         found = self.verdict(x, n)
@@ -254,26 +301,39 @@ class _Way:
         """Returns replicas that carry x, pool by pool as few as will do; None: not even most."""
         if not self._may(x, most, slack):
             return None
+        low = self._taken(x, most, least, slack)
+        if self._may(x, low, slack):
+            return low
         now = list(most)
-        for m, few in enumerate(least):
-            low, high = few, now[m]
-            while low < high:
-                now[m] = (low + high) // 2
+        for m, at_least in enumerate(low):
+            few, many, tried = at_least, now[m], at_least  # mostly that many will do
+            while few < many:
+                now[m] = tried
                 if self._may(x, tuple(now), slack):
-                    high = now[m]
+                    many = tried
                 else:
-                    low = now[m] + 1
-            now[m] = high
+                    few = tried + 1
+                tried = (few + many) // 2
+            now[m] = many
         return tuple(now)
+
+    def _taken(self, x: float, most: Counts, least: Counts, slack: float) -> Counts:
+        """Returns the replicas that the loads alone take, at least the least and at most most."""
+        loads = self.verdict(x, most).loads or (0.0,) * len(most)
+        taken = (math.ceil(load / slack - LOAD_ROUNDING * (1.0 + load)) for load in loads)
+        return tuple(
+            min(max(k, few), many) for k, few, many in zip(taken, least, most, strict=True)
+        )
 
     def _room(self, n: Counts) -> Counts:
         """Returns the replicas with as many of the new plan's started as there are GPUs for."""
         now = list(n)
         for m, wanted in enumerate(self.new):
-            while now[m] < wanted and not self.missing(
-                tuple(k + (i == m) for i, k in enumerate(now))
-            ):
+            while now[m] < wanted:
                 now[m] += 1
+                if self.missing(tuple(now)):
+                    now[m] -= 1
+                    break
         return tuple(now)
 
 
@@ -312,6 +372,16 @@ def _peaks(way: _Way, steps: Sequence[Step]) -> tuple[PeakGpus, ...]:
         )
         for gpu in sorted(before)
     )
+
+
+def _rent(way: _Way, steps: Sequence[Step]) -> Rent | None:
+    """Returns what the GPUs cost at most on the way; None where a price is not known."""
+    old, new = (sum(d.usd_per_h for d in plan.deployment) for plan in (way.plan, way.target))
+    paid = [way.judge.room.rent_usd_per_h(step.gpus) for step in steps]
+    known = [usd for usd in paid if usd is not None]
+    if len(known) < len(paid):
+        return None
+    return Rent(round(old, 4), round(new, 4), round(max([new, *known]), 4))
 
 
 def _by_itself(last: Verdict) -> Iterator[str]:
