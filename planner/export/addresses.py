@@ -14,6 +14,9 @@ BASE_PATH = "/v1"  # of an OpenAI-compatible server
 # What clients may ask for, as of rb serve. More of an API is not theirs to reach: with our key, a
 # provider would show or delete our files.
 ASKED_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+MOST_TRIES = 3
+"""Pools that one request is sent to, as of rb serve: one whose prompt kills engines must not get
+through all that a class has."""
 _PRIVATE = (  # what clients, and the proxies before us, say of themselves
     "cookie",
     "forwarded",

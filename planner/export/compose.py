@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from planner.export.dns_names import dns_names
+from planner.export.dns_names import dns_name
 from planner.export.engine_flags import container_args, environment, key_settings, node_args
 from planner.export.fleet import Engine, File, Fleet
 from planner.export.gpu_names import NVIDIA
 from planner.export.hosts import Host, Part, hosts_of
+from planner.export.images import rb_image, rb_requirement
 from planner.export.manifest import comment, engine_comments, header, key_comment, yaml_text
 from planner.export.router_files import (
     PLAN_FOLDER,
@@ -36,7 +37,10 @@ DRAIN_S = 60
 INTERVAL_S = 10
 UNPRIVILEGED = "10001"
 LISTEN_ON = "LISTEN_ON"
-START = "start it with: cp .env.example .env, fill that in, then docker compose up -d"
+START = (
+    "start it with: cp .env.example .env, fill that in, then docker compose up -d --remove-orphans "
+    "(version 2), which also ends what another plan had here"
+)
 
 
 def files(fleet: Fleet) -> tuple[File, ...]:
@@ -95,7 +99,7 @@ def _machine(fleet: Fleet, host: Host) -> tuple[File, ...]:
     ]
     document = _document(fleet, host.name, services, host.parts)
     variables = _engine_variables(fleet, host.parts)
-    if any(part.engine.n_nodes == 1 for part in host.parts):
+    if any(part.n_nodes == 1 for part in host.parts):
         variables[LISTEN_ON] = (
             "the address of this machine to listen on; by default all that it has"
         )
@@ -119,7 +123,7 @@ def _document(
     fleet: Fleet, place: str, services: Mapping[str, object], parts: Sequence[Part]
 ) -> dict[str, object]:
     """Returns a project, called the same from plan to plan, so that one replaces another."""
-    name = "-".join(word for word in ("rb", dns_names([fleet.title])[fleet.title], place) if word)
+    name = "-".join(word for word in ("rb", dns_name(fleet.title), place) if word)
     volumes = {"volumes": {CACHE: {"name": CACHE}}} if parts else {}
     return {"name": name, "services": dict(services), **volumes}
 
@@ -131,7 +135,7 @@ def _service(fleet: Fleet, part: Part, *, publishes: bool = False) -> dict[str, 
     """Returns the service of one replica, or of what of it lies on one machine."""
     engine = part.engine
     entrypoint, args = container_args(engine)
-    is_spread = engine.n_nodes > 1
+    is_spread = part.n_nodes > 1
     # Parts of one replica on several machines find each other by the machines' own addresses.
     network: dict[str, object] = {}
     if is_spread:
@@ -140,7 +144,7 @@ def _service(fleet: Fleet, part: Part, *, publishes: bool = False) -> dict[str, 
         network = {"ports": [f"${{{LISTEN_ON}:-0.0.0.0}}:{part.port}:{engine.port}"]}
     port = part.port if is_spread else engine.port
     args[args.index("--port") + 1] = str(port)
-    command = [*args, *node_args(engine, part.node_rank, part.master)]
+    command = [*args, *node_args(engine, part.n_nodes, part.node_rank, part.master)]
     key_env, key_args = key_settings(engine, f"${{{engine.api_key_env}:?{_key_of(engine.pool)}}}")
     return {
         "image": engine.image,
@@ -204,7 +208,9 @@ def _literal(text: str) -> str:
 
 def _router(fleet: Fleet, extra_hosts: Mapping[str, str]) -> dict[str, object]:
     keys = {key: f"${{{key}:?{said}}}" for key, said in _router_variables(fleet).items()}
-    build = {"build": {"context": ".", "args": {"RB": f"${{RB:-{_requirement(fleet)}}}"}}}
+    build = {
+        "build": {"context": ".", "args": {"RB": f"${{RB:-{rb_requirement(fleet.rb_version)}}}"}}
+    }
     return {
         "image": fleet.images["rb"],
         **(build if _is_built(fleet) else {}),
@@ -241,7 +247,7 @@ def _is_built(fleet: Fleet) -> bool:
 
 def default_rb_image(fleet: Fleet) -> str:
     """Returns what the image with `rb` is called where export.yaml names none."""
-    return f"rb-planner:{fleet.rb_version}"
+    return rb_image(fleet.rb_version)
 
 
 def dockerfile(fleet: Fleet) -> str:
@@ -252,15 +258,11 @@ def dockerfile(fleet: Fleet) -> str:
     ]
     return comment(says) + (
         "FROM python:3.12-slim\n"
-        f'ARG RB="{_requirement(fleet)}"\n'
+        f'ARG RB="{rb_requirement(fleet.rb_version)}"\n'
         'RUN pip install --no-cache-dir "$RB"\n'
         f"USER {UNPRIVILEGED}\n"
         'ENTRYPOINT ["rb"]\n'
     )
-
-
-def _requirement(fleet: Fleet) -> str:
-    return f"rb-planner[fast]=={fleet.rb_version}"
 
 
 # ---- Variables -----------------------------------------------------------------------------------
@@ -268,7 +270,7 @@ def _requirement(fleet: Fleet) -> str:
 
 def _engine_variables(fleet: Fleet, parts: Sequence[Part]) -> dict[str, str]:
     """Returns what the engines of a file read from .env, and what each is."""
-    spread = {part.master: part for part in parts if part.engine.n_nodes > 1}
+    spread = {part.master: part for part in parts if part.n_nodes > 1}
     return {
         fleet.token_env: "a token, for weights that are not public",
         **{p.engine.api_key_env: _key_of(p.engine.pool) for p in parts if p.engine.api_key_env},

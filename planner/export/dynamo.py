@@ -7,24 +7,26 @@ is a graph of its own, whose frontend chooses the replica, and `rb serve` choose
 
 from __future__ import annotations
 
+from planner.export.dns_names import short_name
 from planner.export.engine_flags import sglang_args, vllm_flags
 from planner.export.fleet import Engine, File, Fleet
-from planner.export.k8s_parts import (
+from planner.export.k8s_objects import (
+    Document,
+    about,
+    change_comments,
+    engine_labels,
+    kustomized,
+    metadata,
+    pool_mark,
+)
+from planner.export.k8s_pods import (
     CACHE,
     CACHE_VOLUME,
     GRACE_S,
-    Document,
-    about,
     cache_claim,
-    change_comments,
     engine_env,
-    engine_labels,
-    kustomized,
     literal,
-    metadata,
-    pool_mark,
     resources,
-    short_name,
     token_env,
     tolerations,
     without,
@@ -36,7 +38,7 @@ from planner.export.k8s_router import (
     router_documents,
     server,
 )
-from planner.export.k8s_routes import refuse_keys, refuse_uneven
+from planner.export.k8s_routes import refuse_keys, refuse_other_makers, refuse_uneven
 from planner.export.manifest import engine_comments
 
 TARGET = "dynamo"
@@ -56,8 +58,10 @@ N_FRONTENDS = 2
 def files(fleet: Fleet) -> tuple[File, ...]:
     """Returns the graphs, the router, and a kustomization over them.
 
-    Raises InputError for what Dynamo cannot do: engines that ask for a key, uneven nodes.
+    Raises InputError for what Dynamo cannot do: engines that ask for a key, uneven nodes, GPUs of
+    other makers than NVIDIA.
     """
+    refuse_other_makers(fleet, TARGET)
     refuse_keys(fleet, TARGET)
     refuse_uneven(fleet)
     servers = {

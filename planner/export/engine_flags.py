@@ -92,17 +92,18 @@ def container_args(engine: Engine) -> tuple[list[str], list[str]]:
     return words[:n], words[n:]
 
 
-def node_args(engine: Engine, node_rank: int, master: str) -> list[str]:
+def node_args(engine: Engine, n_nodes: int, node_rank: int, master: str) -> list[str]:
     """Returns what the part of a replica on one of its machines is told beside; [] for one machine.
 
     Args:
         engine: whose replica it is.
-        node_rank: of the machine; the first one, 0, is asked by clients.
+        n_nodes: machines that the replica lies on.
+        node_rank: of this one; the first, 0, is asked by clients.
         master: name or address of that first one.
     """
-    if engine.n_nodes == 1:
+    if n_nodes == 1:
         return []
-    args = ["--nnodes", str(engine.n_nodes), "--node-rank", str(node_rank)]
+    args = ["--nnodes", str(n_nodes), "--node-rank", str(node_rank)]
     if engine.engine == "sglang":
         return [*args, "--dist-init-addr", f"{master}:{RENDEZVOUS_PORT}"]
     return [*args, "--master-addr", master, *(["--headless"] if node_rank > 0 else [])]
@@ -113,7 +114,7 @@ def environment(engine: Engine) -> dict[str, str]:
 
     Where it shares its GPUs, CUDA's MPS keeps it to its part of their compute, if that is running.
     """
-    if engine.gpu_compute_ratio is None:
+    if engine.gpu_compute_ratio is None or engine.maker != "nvidia":
         return dict(engine.env)
     percent = max(round(100 * engine.gpu_compute_ratio), 1)
     return {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(percent), **engine.env}

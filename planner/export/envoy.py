@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from planner.export.addresses import (
     ASKED_PATHS,
+    MOST_TRIES,
     Upstream,
     is_address,
     routed,
@@ -124,7 +125,7 @@ def _class_route(route: ClassRoute, class_header: str) -> Config:
         "timeout": "0s",  # an answer takes as long as it takes
         "retry_policy": {
             "retry_on": _NO_ANSWER,
-            "num_retries": max(1, n_others),
+            "num_retries": max(1, min(n_others, MOST_TRIES - 1)),
             "retry_priority": priority,
         },
     }
@@ -368,7 +369,8 @@ def _says(fleet: Fleet) -> tuple[str, ...]:
         "every pool's requests are renamed to what its servers call the model",
         "weights are the plan's shares in millionths, exact; Envoy draws at random, so short "
         "windows stray from the shares",
-        "what a pool does not take (502, 503, 504, no connection) goes to the class's next pool",
+        "what a pool does not take (502, 503, 504, no connection) goes to the class's next pool; a "
+        f"request comes to {MOST_TRIES} pools at most, in each to two servers",
         "there are no keys for clients and no TLS towards them: put it behind something that has",
         f"clients may ask {', '.join(ASKED_PATHS)} and nothing else: what a provider's key is good "
         "for besides is not theirs",

@@ -11,6 +11,7 @@ import re
 
 from planner.errors import Fault, InputError
 from planner.export.addresses import (
+    MOST_TRIES,
     SERVED_PREFIX,
     Upstream,
     is_address,
@@ -19,17 +20,23 @@ from planner.export.addresses import (
     upstream,
 )
 from planner.export.fleet import ClassRoute, Engine, File, Fleet, HostedEngine
-from planner.export.gateway_api import (
+from planner.export.gateway_api import NO_LOCKS, route_name, shares_of
+from planner.export.k8s_objects import (
+    SECRET_KEY,
+    Document,
+    key_secret,
+    labels,
+    metadata,
+    namespace_documents,
+)
+from planner.export.k8s_routes import (
     API_VERSION,
     MOST_BACKENDS,
-    NO_LOCKS,
-    Document,
+    NO_TIMEOUT,
     gateway,
     gateway_labels,
-    route_name,
-    shares_of,
+    refuse_same_classes,
 )
-from planner.export.k8s_parts import labels, metadata, namespace_documents
 from planner.export.manifest import header, yaml_text
 from planner.export.targets import refuse_cascades
 
@@ -47,9 +54,11 @@ _HOST = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9]
 def files(fleet: Fleet) -> tuple[File, ...]:
     """Returns ai-gateway.yaml: the gateway, a route per class, a backend per pool.
 
-    Raises InputError for a plan with cascades, or for servers that a Backend cannot name.
+    Raises InputError for a plan with cascades, servers that a Backend cannot name, or classes whose
+    names look alike.
     """
     refuse_cascades(fleet, TARGET)
+    refuse_same_classes(fleet)
     pools = {pool.pool: _in_cluster(fleet, pool, upstream(pool)) for pool in routed(fleet)}
     name = fleet.address.gateway_class or fleet.address.gateway_name
     documents = [
@@ -113,7 +122,7 @@ def _route(fleet: Fleet, route: ClassRoute, pools: dict[str, Upstream]) -> Docum
             {"headers": [{"type": "Exact", "name": MODEL_HEADER, "value": name}]} for name in names
         ],
         "backendRefs": references,
-        "timeouts": {"request": "0s"},  # none: an answer takes as long as it takes
+        "timeouts": {"request": NO_TIMEOUT},
         "streamIdleTimeout": IDLE,
         "modelsOwnedBy": "rb",
     }
@@ -173,7 +182,7 @@ def _retry_policy(fleet: Fleet, route: ClassRoute, pools: dict[str, Upstream]) -
             # The HTTPRoute that the gateway makes of an AIGatewayRoute has its name.
             "targetRefs": [_target("gateway.networking.k8s.io", "HTTPRoute", name)],
             "retry": {
-                "numRetries": max(1, len(used) - 1),
+                "numRetries": max(1, min(len(used), MOST_TRIES) - 1),
                 "numAttemptsPerPriority": 1,
                 "retryOn": {"triggers": triggers},
             },
@@ -262,13 +271,9 @@ def _key(fleet: Fleet, pool: Upstream, marks: dict[str, str]) -> Document:
         "spec": {
             "targetRefs": [_target("aigateway.envoyproxy.io", "AIServiceBackend", pool.dns_name)],
             "type": "APIKey",
-            "apiKey": {"secretRef": {"name": _secret_name(pool.dns_name)}},
+            "apiKey": {"secretRef": {"name": key_secret(pool.dns_name)}},
         },
     }
-
-
-def _secret_name(dns_name: str) -> str:
-    return f"{dns_name}-api-key"
 
 
 def _says(fleet: Fleet) -> tuple[str, ...]:
@@ -280,11 +285,12 @@ def _says(fleet: Fleet) -> tuple[str, ...]:
         "serve)",
         "weights are the plan's shares in millionths, exact; Envoy draws in proportion to them",
     ]
-    says += [
-        f"the key of {pool.pool}: kubectl create secret generic {_secret_name(pool.dns_name)} "
-        f'-n {fleet.address.namespace} --from-literal=apiKey="${pool.api_key_env}"'
-        for pool in routed(fleet)
-        if pool.api_key_env is not None
-    ]
+    for pool in routed(fleet):
+        if pool.api_key_env is not None:
+            says += [
+                f"the key of {pool.pool}:",
+                f"$ kubectl create secret generic {key_secret(pool.dns_name)} "
+                f'-n {fleet.address.namespace} --from-literal={SECRET_KEY}="${pool.api_key_env}"',
+            ]
     says.append(NO_LOCKS)
     return (*says, *says_of_addresses(fleet), *fleet.notes)

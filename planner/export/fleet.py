@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from planner.export.gpu_names import Maker
+
 MILLION = 1_000_000
 
 
@@ -30,7 +32,6 @@ class Engine:
     image: str
     weights: str
     """Repository or path of the weights."""
-    weights_are_guessed: bool  # export.yaml does not name them
     revision: str | None
     trust_remote_code: bool
     served_model_name: str  # what the engine calls the model; routes rename to it
@@ -65,11 +66,13 @@ class Engine:
     placement: tuple[tuple[int, ...], ...] = ()
     """GPUs of each replica, numbered over all nodes of the kind, where the plan says which."""
     served_aliases: tuple[str, ...] = ()
-    """Classes that come here: the engine answers to their names, too, for gateways that rename
-    nothing."""
+    """The plan's classes: the engine answers to their names, too, for gateways that rename nothing;
+    to all of them, so that other shares restart no engine."""
     cached_input_ratio: float = 0.0  # largest of the classes that come here
     api_key_env: str | None = None
     """The variable with the key that it asks for, by endpoints.yaml; None: it asks for none."""
+    maker: Maker | None = "nvidia"
+    """Of its GPUs; None: neither NVIDIA nor AMD."""
 
     @property
     def n_gpus(self) -> int:
@@ -149,7 +152,7 @@ class Fleet:
     title: str
     plan_hash: str
     rb_version: str
-    cost_usd_per_h: float
+    cost_usd_per_h: float  # of a period: what it is paid with, reserved GPUs included
     period: str | None  # of a plan with periods: which one this is
     engines: tuple[Engine, ...]
     hosted: tuple[HostedEngine, ...]

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 from planner import __version__
 from planner.errors import Fault, InputError
-from planner.export.dns_names import dns_names
+from planner.export.dns_names import dns_name, dns_names
 from planner.export.fleet import (
     MILLION,
     Address,
@@ -26,7 +25,8 @@ from planner.export.fleet import (
     HostedEngine,
     Secret,
 )
-from planner.export.gpu_names import PRODUCT, GpuNames, names_of
+from planner.export.gpu_names import PRODUCT, GpuNames, Maker, maker_of, names_of
+from planner.export.images import engine_image, mixed_makers, rb_image
 from planner.export.lengths import longest_tokens
 from planner.export.profile_facts import (
     engine_name,
@@ -42,18 +42,13 @@ from planner.files.plans import plan_hash, plan_text, routes_of
 from planner.files.write import canonical_json
 from planner.nearest import nearest
 from planner.spec.endpoints import Server
-from planner.spec.export import EngineName, ExportSettings, ImageName, ModelExport, PoolExport
+from planner.spec.export import EngineName, ExportSettings, ModelExport, PoolExport
 from planner.spec.inputs import QuestionFiles
-from planner.spec.plan import DeployedPool, Plan, Routes
+from planner.spec.plan import DeployedPool, PeriodPlan, Plan, Routes
 from planner.spec.pool import Profile
 from planner.spec.sheet import ServingSheet
 
 ENGINE_PORT = 8000
-VLLM_VERSION, SGLANG_VERSION = "0.32.0", "0.5.23"
-"""Of the images, where a pool was not measured with the engine or nobody wrote down with which."""
-_IMAGES: dict[EngineName, str] = {"vllm": "vllm/vllm-openai", "sglang": "lmsysorg/sglang"}
-_VERSIONS: dict[EngineName, str] = {"vllm": VLLM_VERSION, "sglang": SGLANG_VERSION}
-_RB_IMAGE = f"rb-planner:{__version__}"
 _QUANTISED = frozenset({"fp8", "int8", "fp4", "int4", "mxfp4", "awq", "gptq"})
 
 
@@ -80,7 +75,9 @@ def fleet_of(source: Source, period: str | None = None, engine: EngineName | Non
     Raises:
         InputError: the plan has no such period, or a pool of it has no profile.
     """
-    plan, at = _in_period(source.plan, period)
+    each = _period(source.plan, period)
+    plan = source.plan if each is None else source.plan.in_period(each)
+    at = None if each is None else each.name
     faults = [
         Fault("plan.json", f"deployment.{entry.pool}", "has no profile", "give --profiles DIR")
         for entry in plan.deployment
@@ -102,7 +99,7 @@ def fleet_of(source: Source, period: str | None = None, engine: EngineName | Non
         title=plan.title,
         plan_hash=plan_hash(source.plan),
         rb_version=__version__,
-        cost_usd_per_h=plan.predicted.cost_usd_per_h,
+        cost_usd_per_h=plan.predicted.cost_usd_per_h if each is None else each.paid_usd_per_h,
         period=at,
         engines=engines,
         hosted=providers,
@@ -117,35 +114,30 @@ def fleet_of(source: Source, period: str | None = None, engine: EngineName | Non
             hostname=settings.gateway.hostname,
         ),
         token_secret=_token_secret(settings),
-        images={name: image_of(settings, name) for name in get_args(ImageName)},
+        images={"rb": rb_image(__version__)} | {str(n): i for n, i in settings.images.items()},
         plan_files=_plan_files(plan, routes, sheet),
-        notes=tuple(dict.fromkeys([*_plan_notes(source, at, sheet), *making.notes])),
+        notes=tuple(
+            dict.fromkeys([*_plan_notes(source, at, sheet), *making.notes, *mixed_makers(engines)])
+        ),
         token_env=settings.token_env,
         client_key_env=settings.client_key_env,
     )
 
 
-def image_of(settings: ExportSettings, name: ImageName) -> str:
-    """Returns the container image of an engine, or of `rb`: the named one, else a fixed version."""
-    if name in settings.images:
-        return settings.images[name]
-    return _RB_IMAGE if name == "rb" else f"{_IMAGES[name]}:v{_VERSIONS[name]}"
-
-
 # ---- The plan ------------------------------------------------------------------------------------
 
 
-def _in_period(plan: Plan, period: str | None) -> tuple[Plan, str | None]:
-    """Returns what the plan orders in one period, and its name; None of a plan without periods."""
+def _period(plan: Plan, period: str | None) -> PeriodPlan | None:
+    """Returns one period of a plan, the busiest where none is named; None of a plan without any."""
     if plan.periods is None:
         if period is None:
-            return plan, None
+            return None
         what = f"the plan has no periods, got {period}"
         raise InputError.single("--period", "", what, "leave the option out")
     wanted = period if period is not None else plan.periods.busiest
     for each in plan.periods.each:
         if each.name == wanted:
-            return plan.in_period(each), each.name
+            return each
     names = [each.name for each in plan.periods.each]
     raise InputError([unknown_name("--period", "", wanted, names, "period")])
 
@@ -205,9 +197,10 @@ class _Making:
         pool, gpu = profile.pool, profile.gpu
         assert pool.gpu is not None
         own, model = self._said(entry)
-        name, image = self._engine_and_image(profile, own)
-        weights, guessed = self._weights(entry, profile, own, model)
         called = self._called(pool.gpu)
+        maker = self._maker(pool.gpu, called)
+        name, image = self._engine_and_image(profile, own, maker)
+        weights = self._weights(entry, profile, own, model)
         memory_gib = gpu.memory_gib if gpu is not None else 80.0
         servers = self._servers(entry)
         ranks = pool.data_parallel
@@ -219,12 +212,12 @@ class _Making:
             measured_with=measured_with(profile),
             image=image,
             weights=weights,
-            weights_are_guessed=guessed,
             revision=own.revision or (None if own.weights else model.revision),
             trust_remote_code=model.trust_remote_code,
             served_model_name=_served_name(servers, entry.model_name),
             gpu=pool.gpu,
             gpu_resource=called.resource,
+            maker=maker,
             node_selector=self._node_selector(pool.gpu, own),
             replicas=entry.replicas,
             tensor_parallel=pool.tensor_parallel,
@@ -242,7 +235,7 @@ class _Making:
             kv_capacity_tokens=kv_tokens(profile),
             prefix_caching=self._cached_ratio(entry.pool) > 0,
             port=ENGINE_PORT,
-            extra_args=own.extra_args,
+            extra_args=self._extra_args(profile.name, name, own),
             env=own.env,
             urls=tuple(_base(server.url) for server in servers),
             quantization=own.quantization,
@@ -252,7 +245,7 @@ class _Making:
             skypilot_gpu=called.skypilot,
             ray_gpu=called.ray,
             placement=tuple(p.gpus for p in self.plan.placement if p.pool == entry.pool),
-            served_aliases=self._classes_at(entry.pool),
+            served_aliases=tuple(self.table.classes),
             cached_input_ratio=self._cached_ratio(entry.pool),
             api_key_env=self._key_of(entry.pool, servers),
         )
@@ -295,7 +288,6 @@ class _Making:
 
     def routes(self) -> tuple[ClassRoute, ...]:
         """Returns where each class goes, in whole millionths, largest first (§6)."""
-        labels = dns_names(list(self.table.classes))
         found = []
         for name, entries in self.table.classes.items():
             shares = {entry.pool: round(entry.share * MILLION) for entry in entries}
@@ -304,7 +296,7 @@ class _Making:
             found.append(
                 ClassRoute(
                     class_name=name,
-                    dns_name=labels[name],
+                    dns_name=dns_name(name),
                     shares=tuple((pool, n) for pool, n in largest if n > 0),
                     fallback=tuple(
                         pool
@@ -327,7 +319,9 @@ class _Making:
         own = settings.pools.get(entry.pool, PoolExport())
         return own, settings.models.get(entry.model_name, ModelExport())
 
-    def _engine_and_image(self, profile: Profile, own: PoolExport) -> tuple[EngineName, str]:
+    def _engine_and_image(
+        self, profile: Profile, own: PoolExport, maker: Maker | None
+    ) -> tuple[EngineName, str]:
         """Returns the engine that is started, and its image of the version that was measured."""
         measured = engine_name(profile.pool.engine)
         name = self.forced or own.engine or measured or "vllm"
@@ -340,19 +334,32 @@ class _Making:
                 else f"nobody wrote down which engine {profile.name} was measured with: it is "
                 f"started with {name}"
             )
-        version = profile.pool.engine_version if name == measured else None
         if own.image is not None and own.engine in (None, name):
             return name, own.image
-        if name in self.source.settings.images or version is None:
-            return name, image_of(self.source.settings, name)
-        return name, f"{_IMAGES[name]}:v{version.removeprefix('v')}"
+        if name in self.source.settings.images:
+            return name, self.source.settings.images[name]
+        version = profile.pool.engine_version if name == measured else None
+        image, doubt = engine_image(name, version, profile.pool.gpu or "", maker)
+        if doubt is not None:
+            self.notes.append(
+                f"{profile.name} gets the image {image}, and {doubt}: give pools: "
+                f"{{{profile.name}: {{image: ...}}}} in export.yaml"
+            )
+        return name, image
+
+    def _extra_args(self, pool: str, name: EngineName, own: PoolExport) -> tuple[str, ...]:
+        """Returns the further words of a pool, none where they are said of another engine."""
+        if not own.extra_args or own.engine in (None, name):
+            return own.extra_args
+        self.notes.append(f"extra_args of {pool} are for {own.engine}, {name} gets none of them")
+        return ()
 
     def _weights(
         self, entry: DeployedPool, profile: Profile, own: PoolExport, model: ModelExport
-    ) -> tuple[str, bool]:
-        """Returns the repository of a pool's weights, and whether it is a guess."""
+    ) -> str:
+        """Returns the repository of a pool's weights, the model's name where nobody says it."""
         given = own.weights or model.weights
-        precision = profile.pool.weight_precision
+        precision, of_cache = profile.pool.weight_precision, profile.pool.kv_precision
         if given is None:
             self.notes.append(
                 f"the weights of {entry.model_name} are not known: its name stands for them; give "
@@ -363,7 +370,12 @@ class _Making:
                 f"{entry.pool} was measured with weights in {precision}: give pools: "
                 f"{{{entry.pool}: {{weights: ...}}}}, or quantization where the engine makes them"
             )
-        return given or entry.model_name, given is None
+        if of_cache in _QUANTISED - {"fp8"} and "--kv-cache-dtype" not in own.extra_args:
+            self.notes.append(
+                f"{entry.pool} was measured with a KV cache in {of_cache}, and gets the engine's "
+                f"default: give pools: {{{entry.pool}: {{extra_args: [--kv-cache-dtype, ...]}}}}"
+            )
+        return given or entry.model_name
 
     def _called(self, gpu: str) -> GpuNames:
         """Returns what other tools call a kind of GPU; what export.yaml says of it counts."""
@@ -376,6 +388,20 @@ class _Making:
             skypilot=said.skypilot or called.skypilot,
             ray=said.ray or called.ray,
         )
+
+    def _maker(self, gpu: str, called: GpuNames) -> Maker | None:
+        """Returns who makes a kind of GPU: by the resource of export.yaml, else by its name."""
+        said = self.source.settings.gpus.get(gpu)
+        if said is None or said.resource is None:
+            maker = maker_of(gpu)
+            if maker is None:
+                self.notes.append(
+                    f"{gpu} is no GPU of NVIDIA or AMD, and {called.resource} stands for it: give "
+                    f"gpus: {{{gpu}: {{resource: ...}}}} in export.yaml"
+                )
+            return maker
+        makers: dict[str, Maker] = {"nvidia.com": "nvidia", "amd.com": "amd"}
+        return makers.get(said.resource.partition("/")[0], maker_of(gpu))
 
     def _node_selector(self, gpu: str, own: PoolExport) -> dict[str, str]:
         """Returns the labels of the nodes that a pool may run on; none where nobody knows them."""

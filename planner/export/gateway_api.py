@@ -1,33 +1,33 @@
 """The plan as Gateway API resources: a Gateway, and per class an HTTPRoute with weights.
 
-A class is known by a header; its backends are Services of pools, or InferencePools where endpoint
-pickers spread over the replicas (routes(..., "InferencePool")). Weights are whole numbers up to a
+A class is known by a header; its backends are Services of pools. Weights are whole numbers up to a
 million, so shares are exact. One HTTPRoute per class keeps clear of the limit of 16 rules.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 from planner.errors import Fault, InputError
 from planner.export.fleet import ClassRoute, File, Fleet
-from planner.export.k8s_parts import labels, metadata, namespace_documents
+from planner.export.k8s_objects import Document, metadata, namespace_documents
+from planner.export.k8s_routes import (
+    API_VERSION,
+    MOST_BACKENDS,
+    NO_TIMEOUT,
+    gateway,
+    gateway_labels,
+    refuse_same_classes,
+)
 from planner.export.manifest import header, yaml_text
 from planner.export.shares import weights
 from planner.export.targets import refuse_cascades
 
 TARGET = "gateway-api"
 GATEWAY_CLASS = "eg"  # as Envoy Gateway's manual calls its own
-MOST_BACKENDS = 16  # of one rule of an HTTPRoute
-API_VERSION = "gateway.networking.k8s.io/v1"
 
 NO_LOCKS = (
     "there are no keys for clients and no TLS towards them: add both to the Gateway before it is "
     "reached from outside"
 )
-
-BackendKind = Literal["Service", "InferencePool"]
-Document = dict[str, object]
 
 
 def files(fleet: Fleet) -> tuple[File, ...]:
@@ -35,38 +35,21 @@ def files(fleet: Fleet) -> tuple[File, ...]:
 
     Raises InputError for a plan with cascades or hosted pools, or with too many pools in a class.
     """
-    own = gateway(fleet, fleet.address.gateway_class or GATEWAY_CLASS)
+    own = gateway(fleet, GATEWAY_CLASS)
     documents = [*namespace_documents(fleet), own, *routes(fleet)]
     return (File("gateway.yaml", yaml_text(documents, header(fleet, TARGET, _says(fleet)))),)
 
 
-def gateway(fleet: Fleet, class_name: str) -> Document:
-    """Returns the Gateway, which listens for HTTP at the fleet's port."""
-    address = fleet.address
-    listener: Document = {"name": "http", "protocol": "HTTP", "port": address.port}
-    if address.hostname is not None:
-        listener["hostname"] = address.hostname
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Gateway",
-        "metadata": metadata(fleet, address.gateway_name, gateway_labels(fleet)),
-        "spec": {"gatewayClassName": class_name, "listeners": [listener]},
-    }
+def routes(fleet: Fleet) -> list[Document]:
+    """Returns an HTTPRoute per class, to the Services of its pools.
 
-
-def routes(fleet: Fleet, backend: BackendKind = "Service") -> list[Document]:
-    """Returns an HTTPRoute per class, to Services of the pools or to InferencePools of their name.
-
-    Raises InputError for a plan with cascades or hosted pools, or with too many pools in a class.
+    Raises InputError for a plan with cascades or hosted pools, with too many pools in a class, or
+    with classes whose names look alike.
     """
     refuse_cascades(fleet, TARGET)
     _refuse_hosted(fleet)
-    return [_route(fleet, route, backend) for route in fleet.routes]
-
-
-def gateway_labels(fleet: Fleet) -> dict[str, str]:
-    """Returns the labels of the gateway and of all that hangs on it."""
-    return labels("gateway", fleet.address.gateway_name, "gateway")
+    refuse_same_classes(fleet)
+    return [_route(fleet, route) for route in fleet.routes]
 
 
 def shares_of(route: ClassRoute) -> tuple[tuple[str, int], ...]:
@@ -82,16 +65,15 @@ def shares_of(route: ClassRoute) -> tuple[tuple[str, int], ...]:
     return shares
 
 
-def _route(fleet: Fleet, route: ClassRoute, backend: BackendKind) -> Document:
+def _route(fleet: Fleet, route: ClassRoute) -> Document:
     named = {"type": "Exact", "name": fleet.address.class_header, "value": route.class_name}
     path = {"type": "PathPrefix", "value": "/v1"}
     rule: Document = {
         "matches": [{"path": path, "headers": [named]}],
         "backendRefs": [
-            {**_reference(fleet, pool, backend), "weight": weight}
-            for pool, weight in shares_of(route)
+            {**_reference(fleet, pool), "weight": weight} for pool, weight in shares_of(route)
         ],
-        "timeouts": {"request": "0s"},  # none: an answer takes as long as it takes
+        "timeouts": {"request": NO_TIMEOUT},
     }
     parent = {"name": fleet.address.gateway_name, "sectionName": "http"}
     spec: Document = {"parentRefs": [parent], "rules": [rule]}
@@ -110,12 +92,10 @@ def route_name(fleet: Fleet, route: ClassRoute) -> str:
     return f"{fleet.address.gateway_name}-{route.dns_name}"
 
 
-def _reference(fleet: Fleet, pool: str, backend: BackendKind) -> Document:
+def _reference(fleet: Fleet, pool: str) -> Document:
     engine = fleet.engine(pool)
     assert engine is not None  # hosted pools are refused, and routes name pools of the plan
-    if backend == "Service":
-        return {"kind": "Service", "name": engine.dns_name, "port": engine.port}
-    return {"group": "inference.networking.k8s.io", "kind": backend, "name": engine.dns_name}
+    return {"kind": "Service", "name": engine.dns_name, "port": engine.port}
 
 
 def _refuse_hosted(fleet: Fleet) -> None:

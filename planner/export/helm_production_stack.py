@@ -9,20 +9,18 @@ chooses the replica by the stack's own rules.
 from __future__ import annotations
 
 from planner.errors import Fault, InputError
+from planner.export.dns_names import short_name
 from planner.export.engine_flags import vllm_flags
 from planner.export.fleet import Engine, File, Fleet
-from planner.export.k8s_parts import (
+from planner.export.k8s_objects import ANNOTATIONS, Document, about, namespace_documents
+from planner.export.k8s_pods import (
     DRAIN_S,
     NOTICE_S,
     PROBE_PERIOD_S,
-    Document,
-    about,
     cache_gib,
     literal,
-    namespace_documents,
     plain_env,
     resources,
-    short_name,
     token_env,
     tolerations,
     without,
@@ -138,7 +136,7 @@ def _values(fleet: Fleet) -> Document:
 def _model(fleet: Fleet, engine: Engine) -> Document:
     """Returns the entry of one pool in modelSpec."""
     repository, tag = _image(engine)
-    annotations = {"rb-planner/plan": fleet.plan_hash, **about(engine)}
+    annotations = {f"{ANNOTATIONS}/plan": fleet.plan_hash, **about(engine)}
     model: Document = {
         "name": served_name(engine),
         "annotations": annotations,
@@ -156,6 +154,8 @@ def _model(fleet: Fleet, engine: Engine) -> Document:
         "tolerations": tolerations(engine),
         "pdb": {"enabled": True, "maxUnavailable": 1},
     }
+    if engine.maker != "nvidia":
+        model["runtimeClassName"] = ""  # none, where the chart would ask for nvidia
     env = [*token_env(fleet), *plain_env(engine)]
     if env:
         model["env"] = env  # the chart's hf_token would not start without its secret
@@ -199,9 +199,9 @@ def _image(engine: Engine) -> tuple[str, str]:
 def _comments(fleet: Fleet) -> list[str]:
     where = f"-n {fleet.address.namespace} --create-namespace"
     return [
-        f"Chart vllm-stack {CHART_VERSION}: helm repo add vllm "
-        "https://vllm-project.github.io/production-stack",
-        f"helm upgrade --install {RELEASE} vllm/vllm-stack --version {CHART_VERSION} "
+        f"Chart vllm-stack {CHART_VERSION}:",
+        "$ helm repo add vllm https://vllm-project.github.io/production-stack",
+        f"$ helm upgrade --install {RELEASE} vllm/vllm-stack --version {CHART_VERSION} "
         f"-f values.yaml {where}",
         "The stack's router has no weights: it sends a request to any engine of the model that it "
         "asks for. So each pool is served under its own name, and rb serve (router.yaml) chooses "
@@ -210,7 +210,7 @@ def _comments(fleet: Fleet) -> list[str]:
         "one replica; where there are none, set maxSurge 0 and maxUnavailable 1.",
         f"The chart gives pods {NOTICE_S * 2} s to end their answers, and has no field for more; "
         f"answers may take up to {DRAIN_S} s: change engines when little is under way.",
-        "Pods ask for the RuntimeClass nvidia, as the chart does where it is told nothing else.",
+        "Pods with GPUs of NVIDIA ask for the RuntimeClass nvidia, as the chart has it.",
         *key_comments(fleet),
         *(line for e in fleet.engines for line in engine_comments(e)),
         *fleet.notes,

@@ -2,7 +2,8 @@
 
 Replicas whose GPUs the plan names lie there. The others are put on the first machine of their kind
 of GPU that has room, those with the most GPUs first; a replica over several machines has them for
-itself. Machines are as large as the profiles say (gpus_per_node).
+itself. Machines are as large as the profiles say (gpus_per_node). Engines want as many GPUs on each
+machine of a replica: a plan that cannot give them that is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from planner.errors import Fault, InputError
+from planner.export.dns_names import dns_names
 from planner.export.fleet import Engine, Fleet
 
 FIRST_PORT = 8001
@@ -25,8 +28,9 @@ class Part:
     replica: int  # counted from 0 in its pool
     gpus: tuple[int, ...]  # of the machine, counted from 0
     port: int  # on the machine
-    node_rank: int = 0  # of a replica over several machines
-    master: str = ""  # name of the machine with its first part
+    n_nodes: int  # machines that the replica lies on
+    node_rank: int  # of this one among them
+    master: str  # name of the machine with its first part
 
     @property
     def name(self) -> str:
@@ -71,70 +75,75 @@ class Host:
 
 
 def hosts_of(fleet: Fleet) -> tuple[Host, ...]:
-    """Returns the machines that a plan needs, by kind of GPU, and what lies on each."""
-    kinds = sorted({engine.gpu for engine in fleet.engines})
-    return tuple(host for gpu in kinds for host in _of_kind(gpu, fleet.engines))
+    """Returns the machines that a plan needs, by kind of GPU, and what lies on each.
+
+    Raises InputError where the GPUs of a replica do not divide evenly over its machines, or two
+    kinds of GPU would make machines of one name.
+    """
+    labels = dns_names(sorted({engine.gpu for engine in fleet.engines}), "gpu")
+    return tuple(h for gpu, label in labels.items() for h in _of_kind(gpu, label, fleet.engines))
 
 
-def _of_kind(gpu: str, engines: Sequence[Engine]) -> list[Host]:
+def uneven(engine: Engine) -> InputError:
+    """Returns what is wrong where a replica's GPUs do not divide evenly over its machines."""
+    what = "has replicas whose GPUs do not divide evenly over their machines"
+    fix = "plan it with a parallelism that does: an engine wants as many on each"
+    return InputError([Fault("plan.json", engine.pool, what, fix)])
+
+
+def _of_kind(gpu: str, label: str, engines: Sequence[Engine]) -> list[Host]:
     own = [engine for engine in engines if engine.gpu == gpu]
-    hosts: list[Host] = []
+    hosts = _Hosts(label)
     for engine in own:
         for replica, gpus in enumerate(engine.placement[: engine.replicas]):
-            _put_where_planned(hosts, engine, replica, gpus)
+            hosts.put_where_planned(engine, replica, gpus)
     waiting = [(e, r) for e in own for r in range(len(e.placement[: e.replicas]), e.replicas)]
     for engine, replica in sorted(waiting, key=lambda each: -each[0].gpus_per_replica):
-        _put(hosts, engine, replica)
-    return [host for host in hosts if host.parts]
+        hosts.put(engine, replica)
+    return [host for host in hosts.all if host.parts]
 
 
-def _put_where_planned(
-    hosts: list[Host], engine: Engine, replica: int, gpus: Sequence[int]
-) -> None:
-    """Puts a replica on its GPUs, which are numbered over all machines of their kind."""
-    size = engine.gpus_per_node
-    nodes = sorted({g // size for g in gpus})
-    for rank, node in enumerate(nodes):
-        while len(hosts) <= node:
-            _open(hosts, engine)
-        here = tuple(g % size for g in sorted(gpus) if g // size == node)
-        _take(hosts[node], engine, replica, here, rank, hosts[nodes[0]].name)
+@dataclass
+class _Hosts:
+    """The machines of one kind of GPU while they are filled."""
 
+    label: str  # of the kind, in their names
+    all: list[Host] = field(default_factory=list)
 
-def _put(hosts: list[Host], engine: Engine, replica: int) -> None:
-    """Puts a replica on the first machine with room, or on as many new ones as it needs."""
-    if engine.n_nodes > 1:
-        first = len(hosts)
-        left = engine.gpus_per_replica
-        for rank in range(engine.n_nodes):
-            host = _open(hosts, engine)
-            here = tuple(range(min(left, host.n_gpus)))
-            left -= len(here)
-            _take(host, engine, replica, here, rank, hosts[first].name)
-        return
-    for host in hosts:
-        room = host.room(engine, engine.gpus_per_replica)
-        if room is not None:
-            _take(host, engine, replica, room, 0, host.name)
-            return
-    host = _open(hosts, engine)
-    _take(host, engine, replica, tuple(range(engine.gpus_per_replica)), 0, host.name)
+    def put_where_planned(self, engine: Engine, replica: int, gpus: Sequence[int]) -> None:
+        """Puts a replica on its GPUs, which are numbered over all machines of their kind."""
+        size = engine.gpus_per_node
+        at: dict[int, tuple[int, ...]] = {}
+        for g in sorted(gpus):
+            at[g // size] = (*at.get(g // size, ()), g % size)
+        while len(self.all) <= max(at):
+            self._open(engine)
+        self._take(engine, replica, [(self.all[node], here) for node, here in at.items()])
 
+    def put(self, engine: Engine, replica: int) -> None:
+        """Puts a replica on the first machine with room, or on as many new ones as it needs."""
+        for host in self.all:
+            room = host.room(engine, engine.gpus_per_replica)
+            if room is not None:
+                self._take(engine, replica, [(host, room)])
+                return
+        n, left = engine.n_nodes, engine.gpus_per_replica
+        sizes = [left // n + (rank < left % n) for rank in range(n)]
+        self._take(engine, replica, [(self._open(engine), tuple(range(each))) for each in sizes])
 
-def _take(
-    host: Host, engine: Engine, replica: int, gpus: tuple[int, ...], rank: int, master: str
-) -> None:
-    host.take(Part(engine, replica, gpus, host.next_port, rank, master))
+    def _take(self, engine: Engine, replica: int, at: list[tuple[Host, tuple[int, ...]]]) -> None:
+        if len({len(gpus) for _, gpus in at}) > 1:
+            raise uneven(engine)
+        for rank, (host, gpus) in enumerate(at):
+            host.take(Part(engine, replica, gpus, host.next_port, len(at), rank, at[0][0].name))
 
-
-def _open(hosts: list[Host], engine: Engine) -> Host:
-    """Returns a new machine of an engine's kind of GPU."""
-    size = max(engine.gpus_per_node, 1)
-    label = "".join(c if c.isalnum() else "-" for c in engine.gpu.lower()).strip("-")
-    host = Host(f"{label}-{len(hosts)}", engine.gpu, size)
-    host.free_compute, host.free_memory = [1.0] * size, [1.0] * size
-    hosts.append(host)
-    return host
+    def _open(self, engine: Engine) -> Host:
+        """Returns a new machine of an engine's kind of GPU."""
+        size = max(engine.gpus_per_node, 1)
+        host = Host(f"{self.label}-{len(self.all)}", engine.gpu, size)
+        host.free_compute, host.free_memory = [1.0] * size, [1.0] * size
+        self.all.append(host)
+        return host
 
 
 def _needs(engine: Engine) -> tuple[float, float]:

@@ -13,20 +13,17 @@ from planner.errors import Fault, InputError
 from planner.export.addresses import base_urls
 from planner.export.compose import default_rb_image, dockerfile
 from planner.export.fleet import Engine, File, Fleet, HostedEngine
-from planner.export.k8s_parts import (
-    DRAIN_S,
-    GRACE_S,
-    NOTICE_S,
+from planner.export.k8s_objects import (
     SECRET_KEY,
     Document,
     disruption_budget,
-    key_ref,
     key_secret,
     labels,
     metadata,
     selector,
     service,
 )
+from planner.export.k8s_pods import DRAIN_S, GRACE_S, NOTICE_S, key_ref
 from planner.export.router_files import client_key_words, serve_options
 from planner.files.manifest_yaml import manifest_yaml
 
@@ -94,7 +91,7 @@ def _secrets(fleet: Fleet) -> dict[str, str]:
     pools: tuple[Engine | HostedEngine, ...] = (*fleet.engines, *fleet.hosted)
     for pool in pools:
         if pool.api_key_env is not None:
-            found.setdefault(pool.api_key_env, key_secret(pool))
+            found.setdefault(pool.api_key_env, key_secret(pool.dns_name))
     if fleet.client_key_env is not None:
         found.setdefault(fleet.client_key_env, _CLIENTS)
     return found
@@ -105,16 +102,18 @@ def key_comments(fleet: Fleet) -> list[str]:
     namespace = fleet.address.namespace
     where = f"-n {namespace}"
     wanted = {name: variable for variable, name in _secrets(fleet).items()}
-    wanted |= {key_secret(e): e.api_key_env for e in fleet.engines if e.api_key_env is not None}
+    wanted |= {
+        key_secret(e.dns_name): e.api_key_env for e in fleet.engines if e.api_key_env is not None
+    }
     said = [
-        f"A key: kubectl create secret generic {name} {where} "
-        f'--from-literal={SECRET_KEY}="${variable}"'
+        f'$ kubectl create secret generic {name} {where} --from-literal={SECRET_KEY}="${variable}"'
         for name, variable in wanted.items()
     ]
     secret = fleet.token_secret
     if fleet.engines and secret is not None:
+        said.append("a token, for weights that are not public:")
         said.append(
-            "A token, for weights that are not public: kubectl create secret generic "
+            f"$ kubectl create secret generic "
             f'{secret.name} {where} --from-literal={secret.key}="${fleet.token_env}"'
         )
     space = "" if namespace == "default" else f" (kubectl create namespace {namespace})"

@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planner.errors import Fault, InputError
+from planner.export.dns_names import refuse_look_alikes
 from planner.export.fleet import ClassRoute, Engine, Fleet
-from planner.export.k8s_parts import DRAIN_S, Document, labels, metadata
+from planner.export.k8s_objects import Document, labels, metadata
 
 MOST_RULES = 16  # of one HTTPRoute
 MOST_BACKENDS = 16  # of one rule
 GATEWAY_CLASS = "istio"  # where export.yaml names none
+API_VERSION = "gateway.networking.k8s.io/v1"
+NO_TIMEOUT = "0s"  # an answer takes as long as it takes
 
 
-def gateway(fleet: Fleet) -> Document:
-    """Returns the gateway that clients ask, plain HTTP: certificates are the cluster's business."""
+def gateway(fleet: Fleet, gateway_class: str = GATEWAY_CLASS) -> Document:
+    """Returns the gateway that clients ask, plain HTTP: certificates are the cluster's business.
+
+    Its class is that of export.yaml, else this one.
+    """
     name = fleet.address.gateway_name
     listener: Document = {
         "name": "http",
@@ -30,14 +36,24 @@ def gateway(fleet: Fleet) -> Document:
     if fleet.address.hostname is not None:
         listener["hostname"] = fleet.address.hostname
     return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
+        "apiVersion": API_VERSION,
         "kind": "Gateway",
-        "metadata": metadata(fleet, name, labels("gateway", name, "gateway")),
+        "metadata": metadata(fleet, name, gateway_labels(fleet)),
         "spec": {
-            "gatewayClassName": fleet.address.gateway_class or GATEWAY_CLASS,
+            "gatewayClassName": fleet.address.gateway_class or gateway_class,
             "listeners": [listener],
         },
     }
+
+
+def gateway_labels(fleet: Fleet) -> dict[str, str]:
+    """Returns the labels of the gateway and of all that hangs on it."""
+    return labels("gateway", fleet.address.gateway_name, "gateway")
+
+
+def refuse_same_classes(fleet: Fleet) -> None:
+    """Raises InputError where the routes of two classes would have one name."""
+    refuse_look_alikes({route.class_name: route.dns_name for route in fleet.routes}, "routing")
 
 
 def class_routes(fleet: Fleet, backend: Callable[[Engine], Document]) -> list[Document]:
@@ -47,8 +63,9 @@ def class_routes(fleet: Fleet, backend: Callable[[Engine], Document]) -> list[Do
         fleet: what runs, and who is routed where; its pools are all its own.
         backend: what a rule refers to for a pool, without the weight.
 
-    Raises InputError where a class goes to more pools than a rule may name.
+    Raises InputError where a class goes to more pools than a rule may name, or names look alike.
     """
+    refuse_same_classes(fleet)
     rules = [_rule(fleet, route, backend) for route in fleet.routes]
     parts = [rules[i : i + MOST_RULES] for i in range(0, len(rules), MOST_RULES)]
     return [_route(fleet, route_name(i), part) for i, part in enumerate(parts)]
@@ -113,7 +130,16 @@ def refuse_sglang(fleet: Fleet, target: str) -> None:
     refuse_each(
         [e.pool for e in fleet.engines if e.engine == "sglang"],
         f"is served by SGLang, and {target} starts vLLM",
-        "export --to kubernetes, or --engine vllm if its figures hold there, too",
+        "export --to kubernetes, or name engine: vllm in export.yaml if its figures hold there",
+    )
+
+
+def refuse_other_makers(fleet: Fleet, target: str) -> None:
+    """Raises InputError where a pool has GPUs that a target's own image is not built for."""
+    refuse_each(
+        [e.pool for e in fleet.engines if e.maker != "nvidia"],
+        f"runs on GPUs that are not NVIDIA's, and {target} brings an image that is built for those",
+        "export --to kubernetes, whose image export.yaml may name",
     )
 
 
@@ -149,7 +175,7 @@ def _rule(fleet: Fleet, route: ClassRoute, backend: Callable[[Engine], Document]
         "backendRefs": [
             {**backend(engines[pool]), "weight": share} for pool, share in route.shares
         ],
-        "timeouts": {"request": f"{DRAIN_S}s"},
+        "timeouts": {"request": NO_TIMEOUT},
     }
 
 
@@ -158,8 +184,8 @@ def _route(fleet: Fleet, name: str, rules: list[Document]) -> Document:
     if fleet.address.hostname is not None:
         spec["hostnames"] = [fleet.address.hostname]
     return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
+        "apiVersion": API_VERSION,
         "kind": "HTTPRoute",
-        "metadata": metadata(fleet, name, labels("gateway", fleet.address.gateway_name, "routes")),
+        "metadata": metadata(fleet, name, gateway_labels(fleet)),
         "spec": {**spec, "rules": rules},
     }

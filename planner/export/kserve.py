@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import shlex
 
+from planner.export.dns_names import short_name
 from planner.export.engine_flags import vllm_flags
 from planner.export.fleet import Engine, File, Fleet
-from planner.export.k8s_parts import (
-    GRACE_S,
-    PROBE_PERIOD_S,
+from planner.export.k8s_objects import (
     Document,
     about,
     change_comments,
     engine_labels,
     kustomized,
-    literal,
     metadata,
+)
+from planner.export.k8s_pods import (
+    GRACE_S,
+    PROBE_PERIOD_S,
+    literal,
     plain_env,
     resources,
-    short_name,
     token_env,
     tolerations,
     without,
@@ -36,6 +38,7 @@ from planner.export.k8s_routes import (
     refuse_each,
     refuse_hosted,
     refuse_keys,
+    refuse_other_makers,
     refuse_sglang,
     refuse_spanning,
     route_comments,
@@ -56,8 +59,9 @@ def files(fleet: Fleet) -> tuple[File, ...]:
     """Returns the services and the routes, and a kustomization over them.
 
     Raises InputError for what KServe cannot do: cascades, hosted pools, SGLang, several nodes,
-    weights at a path.
+    GPUs of other makers than NVIDIA, weights at a path.
     """
+    refuse_other_makers(fleet, TARGET)
     refuse_cascades(fleet, TARGET)
     refuse_hosted(fleet, TARGET)
     refuse_sglang(fleet, TARGET)

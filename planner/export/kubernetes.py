@@ -11,25 +11,28 @@ changed engine is rolled out one replica at a time, and the pool is one short me
 
 from __future__ import annotations
 
+from planner.export.dns_names import short_name
 from planner.export.fleet import Engine, File, Fleet
-from planner.export.k8s_parts import (
-    CACHE_VOLUME,
+from planner.export.k8s_objects import (
     LWS,
     Document,
     about,
-    cache_claim,
     change_comments,
+    delete_command,
     disruption_budget,
-    engine_container,
     engine_labels,
-    engine_pod,
     engine_selector,
-    engine_words,
-    gpus_per_pod,
     kustomized,
     metadata,
     service,
-    short_name,
+)
+from planner.export.k8s_pods import (
+    CACHE_VOLUME,
+    cache_claim,
+    engine_container,
+    engine_pod,
+    engine_words,
+    gpus_per_pod,
 )
 from planner.export.k8s_router import (
     client_comments,
@@ -180,8 +183,9 @@ def _node_words(engine: Engine, is_leader: bool) -> tuple[list[str], list[str]]:
 
 
 def _kustomization_comments(fleet: Fleet) -> list[str]:
-    spans = ",leaderworkerset" if any(e.n_nodes > 1 for e in fleet.engines) else ""
-    return change_comments(fleet, f"statefulset,service,poddisruptionbudget{spans}")
+    says = change_comments(fleet, "statefulset,service,poddisruptionbudget")
+    where = "where LeaderWorkerSet is installed, also:"  # kubectl knows no such kind elsewhere
+    return [*says, where, delete_command(fleet, "leaderworkerset")]
 
 
 def _engine_comments(fleet: Fleet) -> list[str]:
@@ -189,7 +193,8 @@ def _engine_comments(fleet: Fleet) -> list[str]:
         "Each pool: a StatefulSet, a name for each replica, one service for all of them, a budget "
         "for evictions. A changed engine is replaced one replica at a time, since the plan rents "
         "no GPU for one more: the pool is one replica short for as long as the weights load. The "
-        "names of classes are among what an engine answers to: another class restarts it, too.",
+        "names of all classes are among what an engine answers to: a class that is new to the plan "
+        "restarts it, too.",
         "Where kubectl forbids a change of a StatefulSet (a larger disk): kubectl delete "
         "statefulset NAME --cascade=orphan leaves its pods, then apply again.",
         "A pod that goes has 10 minutes to end its answers. Its name is gone within half a minute: "

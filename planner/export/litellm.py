@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner.export.addresses import SERVED_PREFIX, base_urls, routed, says_of_addresses
+from planner.export.addresses import (
+    MOST_TRIES,
+    SERVED_PREFIX,
+    base_urls,
+    routed,
+    says_of_addresses,
+)
 from planner.export.fleet import MILLION, ClassRoute, Engine, File, Fleet, HostedEngine
 from planner.export.manifest import header, yaml_text
 from planner.export.shares import split, weights
@@ -39,7 +45,10 @@ def files(fleet: Fleet) -> tuple[File, ...]:
             # None but the fallbacks, which begin with the class's own pools: with one, a request
             # that nobody could take came to three engines eight times, and waited 9 s in between.
             "num_retries": 0,
-            "max_fallbacks": max((len(route.fallback) for route in fleet.routes), default=0),
+            # Behind the pool that was drawn, which may be one of them.
+            "max_fallbacks": min(
+                MOST_TRIES, max((len(r.fallback) for r in fleet.routes), default=0)
+            ),
             "cooldown_time": COOLDOWN_S,
             "model_group_alias": {
                 SERVED_PREFIX + route.class_name: route.class_name for route in fleet.routes
@@ -113,8 +122,9 @@ def _says(fleet: Fleet) -> tuple[str, ...]:
         "as it starts",
         f"a request names its class as its model: {classes} (or {SERVED_PREFIX}CLASS, as for rb "
         f"serve); {POOL_PREFIX}NAME asks one pool",
-        "what a pool does not answer goes to the class's other pools, in the plan's order; so does "
-        "what it refuses (400), for LiteLLM does not tell the two apart",
+        "what a pool does not answer goes to the class's other pools, in the plan's order, "
+        f"{MOST_TRIES} more at most; so does what it refuses (400), for LiteLLM does not tell the "
+        "two apart",
         "weights are the plan's shares in millionths, exact; every entry has one, or LiteLLM "
         "would not keep to them; it draws at random, so short windows stray from the shares",
     ]

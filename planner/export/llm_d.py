@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planner.export.fleet import Engine, File, Fleet
-from planner.export.k8s_parts import (
-    CACHE_VOLUME,
+from planner.export.k8s_objects import (
     Document,
     about,
-    cache_claim,
     change_comments,
     disruption_budget,
-    engine_container,
     engine_labels,
-    engine_pod,
     engine_selector,
     kustomized,
     metadata,
 )
+from planner.export.k8s_pods import CACHE_VOLUME, cache_claim, engine_container, engine_pod
 from planner.export.k8s_router import key_comments
 from planner.export.k8s_routes import (
     GATEWAY_CLASS,
@@ -139,7 +136,7 @@ def _values(fleet: Fleet, engine: Engine) -> File:
         "provider": {"name": _provider(fleet)},
         "httpRoute": {"create": False},
     }
-    says = [f"Install with: {_install(fleet, engine)}"]
+    says = ["Install with:", _install(fleet, engine)]
     text = yaml_text([values], header(fleet, TARGET, says))
     return File(_values_path(engine), text)
 
@@ -156,7 +153,7 @@ def _provider(fleet: Fleet) -> str:
 
 def _install(fleet: Fleet, engine: Engine) -> str:
     where = f"-n {fleet.address.namespace} --version {VERSION}"
-    return f"helm upgrade --install {engine.dns_name} {CHART} -f {_values_path(engine)} {where}"
+    return f"$ helm upgrade --install {engine.dns_name} {CHART} -f {_values_path(engine)} {where}"
 
 
 def _install_comments(fleet: Fleet) -> list[str]:

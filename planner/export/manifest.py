@@ -73,9 +73,14 @@ def engine_comments(engine: Engine) -> tuple[str, ...]:
             "prefix cache"
         )
     if engine.gpu_compute_ratio is not None:
+        by = (
+            "run CUDA's MPS (nvidia-cuda-mps-control)"
+            if engine.maker == "nvidia"
+            else "nothing here keeps it to its compute, CUDA's MPS is for NVIDIA's GPUs alone"
+        )
         said.append(
             f"it takes {engine.gpu_compute_ratio:.0%} of each GPU's compute and "
-            f"{engine.gpu_memory_ratio:.0%} of its memory: run CUDA's MPS (nvidia-cuda-mps-control)"
+            f"{engine.gpu_memory_ratio:.0%} of its memory: {by}"
         )
     if engine.measured_with is not None:
         said.append(f"measured with {engine.measured_with}")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 
+from planner.errors import Fault, InputError
 from planner.export.engine_flags import environment, vllm_flags
 from planner.export.fleet import Engine, File, Fleet
 from planner.export.manifest import engine_comments, header, yaml_text
@@ -22,7 +24,10 @@ TEXTS = frozenset({"--revision", "--dtype", "--quantization", "--kv-cache-dtype"
 
 
 def files(fleet: Fleet) -> tuple[File, ...]:
-    """Returns the config of `serve deploy` and the folder of `rb serve`."""
+    """Returns the config of `serve deploy` and the folder of `rb serve`.
+
+    Raises InputError of further arguments that Ray cannot hand to vLLM.
+    """
     document = {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": PORT},
@@ -84,24 +89,34 @@ def _llm_config(engine: Engine) -> dict[str, object]:
 
 
 def engine_kwargs(engine: Engine) -> dict[str, object]:
-    """Returns vLLM's command line of a replica as arguments of its Python interface."""
-    words = _pairs(vllm_flags(engine))
-    return {
-        flag.removeprefix("--no-" if value is False else "--").replace("-", "_"): value
-        for flag, value in words
-    }
+    """Returns vLLM's command line of a replica as arguments of its Python interface.
+
+    A flag alone is true, one that begins with --no- is false, one with several values is a list.
+    Raises InputError of a flag whose long name only vLLM's command line knows (-tp, --a.b).
+    """
+    found: dict[str, object] = {}
+    for flag, values in _told(vllm_flags(engine)):
+        if not flag.startswith("--") or "." in flag:
+            what = f"Ray starts vLLM by the long names of its arguments, got {flag}"
+            fix = 'write the long one, and what has parts (--a.b 1) as JSON (--a {"b":1})'
+            raise InputError([Fault("export.yaml", f"pools.{engine.pool}.extra_args", what, fix)])
+        is_off = not values and flag.startswith("--no-")
+        name = flag.removeprefix("--no-" if is_off else "--").replace("-", "_")
+        read = [_value(flag, value) for value in values]
+        found[name] = read if len(read) > 1 else read[0] if read else not is_off
+    return found
 
 
-def _pairs(words: Sequence[str]) -> list[tuple[str, object]]:
-    """Returns flags with their values: true of one alone, false of one that begins with --no-."""
-    pairs: list[tuple[str, object]] = []
+def _told(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Returns flags with what follows them: -1 is a value."""
+    told: list[tuple[str, list[str]]] = []
     for word in words:
-        if word.startswith("--"):
+        if re.match(r"--?[A-Za-z]", word):
             flag, equals, value = word.partition("=")
-            pairs.append((flag, _value(flag, value) if equals else not flag.startswith("--no-")))
-        elif pairs:
-            pairs[-1] = (pairs[-1][0], _value(pairs[-1][0], word))
-    return pairs
+            told.append((flag, [value] if equals else []))
+        elif told:
+            told[-1][1].append(word)
+    return told
 
 
 def _value(flag: str, word: str) -> object:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from planner.export.addresses import base_urls
 from planner.export.fleet import Engine, File, Fleet
+from planner.export.images import rb_requirement
 from planner.export.manifest import header, yaml_text
 
 PLAN_FOLDER = "plan"
@@ -77,7 +78,7 @@ def serve_words(fleet: Fleet) -> tuple[str, ...]:
     """Returns how the router is started by hand."""
     needs = ", ".join(fleet.router_keys)
     return (
-        f"the router: pip install 'rb-planner[fast]=={fleet.rb_version}', then "
+        f"the router: pip install '{rb_requirement(fleet.rb_version)}', then "
         + " ".join(["rb serve", PLAN_FOLDER, *serve_options(fleet, fleet.address.port)]),
         *([f"it needs {needs} in its environment"] if needs else []),
         client_words(fleet),

@@ -122,7 +122,7 @@ def _kept(part: Part) -> str:
     """Returns the lines that keep one replica running."""
     gpus = ",".join(map(str, part.gpus))
     script = f'bash "$here/{START}/{part.engine.dns_name}.sh"'
-    args = [script, *node_args(part.engine, part.node_rank, part.master)]
+    args = [script, *node_args(part.engine, part.n_nodes, part.node_rank, part.master)]
     return (
         f"keep {part.name} env PORT={part.port} CUDA_VISIBLE_DEVICES={gpus} \\\n"
         f"  {' '.join(args)} &\n"

@@ -2,8 +2,9 @@
 
 SkyServe rents the machines, keeps so many replicas of a service alive and spreads its requests over
 them; it knows no shares between services. up.sh starts all services, asks SkyServe where they
-listen, writes that into endpoints.yaml and starts the router; run again, it updates them. SkyServe
-opens its services to the internet, so that the file of a pool without a key says so.
+listen, puts that into a copy of the plan's folder and starts the router on it; run again, it
+updates them. SkyServe opens its services to the internet, so that the file of a pool without a key
+says so.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from planner.export.engine_flags import (
     serve_command,
 )
 from planner.export.fleet import Engine, File, Fleet
+from planner.export.hosts import uneven
+from planner.export.images import rb_requirement
 from planner.export.manifest import engine_comments, header, yaml_text
 from planner.export.router_files import (
-    ENDPOINTS,
     PLAN_FOLDER,
     client_key_words,
     client_words,
@@ -33,14 +35,19 @@ TARGET = "skypilot"
 ROUTER = "rb-router"
 UNKNOWN = "sky.invalid"
 """Where a service listens until up.sh knows better: a domain that cannot exist (RFC 2606)."""
+RUNNING = "running"
+"""The plan's folder with the addresses of today; made anew by every run of up.sh."""
 LEAST_DISK_GB = 100
 
 
 def files(fleet: Fleet) -> tuple[File, ...]:
-    """Returns a service per pool, the router's task, its folder, and the script for all of it."""
+    """Returns a service per pool, the router's task, its folder, and the script for all of it.
+
+    Raises InputError where the GPUs of a replica do not divide evenly over its machines.
+    """
     services = [_service(fleet, engine) for engine in fleet.engines]
     urls = {e.pool: [f"http://{e.dns_name}.{UNKNOWN}"] for e in fleet.engines}
-    says = [f"up.sh writes the addresses of the services in the place of *.{UNKNOWN}"]
+    says = [f"up.sh copies this folder to {RUNNING}/, with the services' addresses for *.{UNKNOWN}"]
     return (
         *services,
         _router(fleet),
@@ -52,7 +59,9 @@ def files(fleet: Fleet) -> tuple[File, ...]:
 def _service(fleet: Fleet, engine: Engine) -> File:
     """Returns the service of one pool."""
     accelerator = engine.skypilot_gpu or engine.gpu
-    n_gpus = -(-engine.gpus_per_replica // engine.n_nodes)
+    n_gpus, left = divmod(engine.gpus_per_replica, engine.n_nodes)
+    if left:
+        raise uneven(engine)
     env = environment(engine)
     document = {
         "name": engine.dns_name,
@@ -136,8 +145,8 @@ def _router(fleet: Fleet) -> File:
     document = {
         "name": ROUTER,
         "resources": {"cpus": "4+", "ports": fleet.address.port},
-        "file_mounts": {f"~/{PLAN_FOLDER}": f"./{PLAN_FOLDER}"},
-        "envs": {"RB": f"rb-planner[fast]=={fleet.rb_version}"},
+        "file_mounts": {f"~/{PLAN_FOLDER}": f"./{RUNNING}"},
+        "envs": {"RB": rb_requirement(fleet.rb_version)},
         **({"secrets": dict.fromkeys(keys)} if keys else {}),
         "setup": 'python3 -m venv ~/rb && ~/rb/bin/pip install "$RB"\n',
         "run": (f"exec ~/rb/bin/rb serve ~/{PLAN_FOLDER} {options} --workers 2\n"),
@@ -186,6 +195,8 @@ bring() {{
 }}
 
 {started}
+rm -rf {RUNNING}
+cp -R {PLAN_FOLDER} {RUNNING}
 for service in {services}; do
   echo "waiting until SkyServe knows where $service listens" >&2
   endpoint=""
@@ -193,9 +204,10 @@ for service in {services}; do
     sleep "${{POLL_S:-10}}"
     endpoint="$(endpoint_of "$service")"
   done
-  sed -i.bak "s|http://$service.{UNKNOWN}|http://${{endpoint#http://}}|" {ENDPOINTS}
+  case "$endpoint" in *://*) ;; *) endpoint="http://$endpoint" ;; esac
+  sed -i.bak "s|http://$service.{UNKNOWN}|$endpoint|" {RUNNING}/endpoints.yaml
 done
-rm -f {ENDPOINTS}.bak
+rm -f {RUNNING}/endpoints.yaml.bak
 
 # A router that runs already ends first: it has the port.
 sky cancel --yes --all {ROUTER} >/dev/null 2>&1 || true

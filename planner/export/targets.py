@@ -66,8 +66,8 @@ TARGETS = (
         "compose",
         "compose.yaml (one per machine where the plan needs several), .env, the router's folder",
         RB_SERVE,
-        "the Compose Specification's schema, and podman-compose config, word by word; not by "
-        "docker compose, which could not be had",
+        "docker compose config 2.26 and 2.40, word by word, the Compose Specification's schema and "
+        "podman-compose config; nothing was started. Version 1 (until 2023) refuses the key name",
     ),
     Target(
         "kubernetes",
@@ -80,8 +80,8 @@ TARGETS = (
         "helm-production-stack",
         "values.yaml of the chart vllm-stack, manifests of the router in front of it",
         "rb serve, whose files are included: the stack's own router has no weights",
-        "values by the schema of chart 0.1.12, what its templates make of them (without helm, by "
-        "Go's engine) and the router by the schemas of Kubernetes 1.37; not installed",
+        "values by the schema of chart 0.1.12 and by Helm 4's linter, what its templates make of "
+        "them and the router by the schemas of Kubernetes 1.37; not installed",
     ),
     Target(
         "kserve",

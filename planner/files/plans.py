@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from planner import __version__
 from planner.errors import Fault, InputError
 from planner.files.faults import build, short
+from planner.files.folders import not_a_plan
 from planner.files.text import MAX_CSV_BYTES, content_hash, is_link, is_there, read_text, shown
 from planner.files.write import canonical_json, write_text
 from planner.spec.base import Spec
@@ -117,7 +119,21 @@ def write_plan(folder: Path, plan: Plan) -> tuple[Path, Path]:
 def read_plan(folder: Path, faults: list[Fault]) -> Plan | None:
     """Returns the plan of a folder (or of a plan.json); None after adding its faults."""
     path = folder if folder.suffix == ".json" else folder / PLAN_FILE
-    return read_json(path, Plan, faults, "make one with: rb plan DIR")
+    read = _read_data(path, faults, "make one with: rb plan DIR")
+    plan = None if read is None else build(Plan, read[0], shown(path), faults)
+    if read is not None and plan is None:
+        faults += _of_another_version(read[0], shown(path))
+    return plan
+
+
+def _of_another_version(data: object, file: str) -> Iterator[Fault]:
+    """Yields who wrote a plan that cannot be read, where that was another version."""
+    made = data.get("provenance") if isinstance(data, dict) else None
+    version = made.get("rb_version") if isinstance(made, dict) else None
+    if isinstance(version, str) and version != __version__:
+        what = f"it was written by rb {version[:40]}, this is rb {__version__}"
+        fix = "read it with that version, or plan again with this one: rb plan DIR"
+        yield Fault(file, "provenance.rb_version", what, fix)
 
 
 def read_routes(folder: Path, faults: list[Fault]) -> Routes | None:
@@ -153,20 +169,26 @@ def need_plan_and_routes(folder: Path) -> tuple[Plan, Routes]:
 
 def read_json(path: Path, spec: type[S], faults: list[Fault], fix: str) -> S | None:
     """Returns the content of a JSON file of a kind; None after adding its faults."""
+    read = _read_data(path, faults, fix)
+    return None if read is None else build(spec, read[0], shown(path), faults)
+
+
+def _read_data(path: Path, faults: list[Fault], fix: str) -> tuple[object] | None:
+    """Returns what a JSON file says, which may be null; None after adding its faults."""
     if not is_there(path) and not is_link(path):
-        faults.append(Fault(shown(path), "", "file not found", fix))
+        missing = Fault(shown(path), "", "file not found", fix)
+        faults.append(not_a_plan(path.parent, path.name) or missing)
         return None
     text = read_text(path, MAX_CSV_BYTES, faults)
     if text is None:
         return None
     try:
-        data = json.loads(text, object_pairs_hook=_without_doubles)
+        return (json.loads(text, object_pairs_hook=_without_doubles),)
     except (ValueError, RecursionError) as error:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         why = str(error) if isinstance(error, _DoubledKeyError) else "is not valid JSON"
         faults.append(Fault(shown(path), where, why, fix))
         return None
-    return build(spec, data, shown(path), faults)
 
 
 class _DoubledKeyError(ValueError):

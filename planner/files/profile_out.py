@@ -20,6 +20,7 @@ from planner.files.profiles import (
 from planner.files.text import is_there, shown
 from planner.files.write import write_text
 from planner.files.yamls import read_yaml, yaml_text
+from planner.nearest import nearest
 from planner.spec.pool import CapacityPoint, Point, Pool, point_faults
 
 
@@ -153,10 +154,12 @@ def unknown_facts(profiles: Path, pool: Pool) -> list[str]:
         (GPUS_FILE, pool.gpu, "GPU"),
         (MODELS_FILE, pool.model_name, "model"),
     ):
-        if name is not None and name not in _names(profiles / file):
-            found.append(
-                f"{kind} {name} is not in {shown(profiles / file)}: add it before planning"
-            )
+        known = _names(profiles / file)
+        if name is not None and name not in known:
+            near = nearest(name, known)
+            guess = f"; did you mean {near[0]}?" if near else ""
+            what = f"{kind} {name} is not in {shown(profiles / file)}"
+            found.append(f"{what}: add it before planning{guess}")
     return found
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from planner.errors import Fault, InputError
 from planner.files.csvs import read_csv
 from planner.files.faults import build, unknown_name
+from planner.files.folders import not_a_plan
 from planner.files.hour_rates import read_hour_rates
 from planner.files.prompts import read_prompt_scores, read_prompts, with_texts
-from planner.files.text import content_hash, is_folder, is_there, shown
+from planner.files.text import content_hash, is_there, shown
 from planner.files.yamls import read_yaml
 from planner.spec.arrays import FloatArray
 from planner.spec.base import Spec
@@ -39,9 +40,8 @@ class LengthRow(Spec):
 def read_question(folder: Path, faults: list[Fault]) -> QuestionFiles | None:
     """Returns the question of a plan folder; None after adding every fault of its files."""
     path = folder / QUESTION_FILE
-    if not is_folder(folder):
-        what = "is not a folder" if is_there(folder) else "folder not found"
-        faults.append(Fault(shown(folder), "", what, "make one with: rb init DIR"))
+    if not is_there(path) and (fault := not_a_plan(folder, QUESTION_FILE)):
+        faults.append(fault)
         return None
     n_before = len(faults)
     data = read_yaml(path, faults)

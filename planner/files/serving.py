@@ -14,7 +14,7 @@ from planner.errors import Fault
 from planner.files.endpoints import read_endpoints
 from planner.files.plans import PLAN_FILE, ROUTES_FILE, read_plan, read_routes
 from planner.files.sheets import SHEET_FILE, read_sheet
-from planner.files.text import is_link, is_there, shown
+from planner.files.text import is_folder, is_link, is_there, shown
 from planner.spec.endpoints import Server
 from planner.spec.plan import Routes
 from planner.spec.sheet import ServingSheet
@@ -44,7 +44,10 @@ def read_serving(folder: Path, endpoints: Path, faults: list[Fault]) -> ServingF
     A folder without serving.json or router.npz is served without them.
     """
     n_before = len(faults)
-    routes, servers = read_routes(folder, faults), _read_endpoints(endpoints, faults)
+    routes = read_routes(folder, faults)
+    # A folder that is not there has been told of, and so has all that would lie in it.
+    is_gone = endpoints.parent == folder and not is_folder(folder)
+    servers = {} if is_gone else _read_endpoints(endpoints, faults)
     sheet, models, router = None, {}, None
     if _is_given(folder / SHEET_FILE):
         sheet = read_sheet(folder, faults)

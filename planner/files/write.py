@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -10,6 +11,15 @@ from tempfile import NamedTemporaryFile
 
 from planner.errors import InputError
 from planner.files.text import shown
+
+_FIX = {
+    errno.ENOSPC: "make room on the disk, or write to another one",
+    errno.EDQUOT: "make room within your quota, or write to another disk",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EROFS: "write to a folder that is not read-only",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+"""What helps where a system refuses to write, by its reason; else it is the folder."""
 
 
 def canonical_json(data: object) -> str:
@@ -64,13 +74,17 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise InputError.single(
-            shown(path), "", f"cannot be written: {why}", "check the folder and its permissions"
-        ) from error
+        raise not_written(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def not_written(path: Path, error: OSError) -> InputError:
+    """Returns what is said of a file that the system refuses to write, with what helps."""
+    what = f"cannot be written: {error.strerror or type(error).__name__}"
+    fix = _FIX.get(error.errno or 0, "check the folder and its permissions")
+    return InputError.single(shown(path), "", what, fix)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -36,7 +36,6 @@ def made_engine(pool: str, **changes: Any) -> Engine:
         measured_with=None,
         image="vllm/vllm-openai:v0.11.0",
         weights=f"org/{pool}",
-        weights_are_guessed=False,
         revision=None,
         trust_remote_code=False,
         served_model_name=f"served/{pool}",

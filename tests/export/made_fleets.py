@@ -17,6 +17,7 @@ from planner.files.sheets import read_sheet
 from planner.spec.export import ExportSettings
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan, Route
+from planner.spec.pool import Pool
 from planner.spec.sheet import ServingSheet
 
 DEMO_PLAN = ROOT / "tests" / "demo_plan"
@@ -57,6 +58,18 @@ def demo_source(settings: ExportSettings = SETTINGS, folder: Path = DEMO_PLAN) -
         sheet=_sheet(folder),
         settings=settings,
     )
+
+
+def with_pool(source: Source, name: str, **changes: object) -> Source:
+    """The demo with one pool that is another."""
+    profile = source.profiles[name]
+    pool = Pool.model_validate({**profile.pool.model_dump(), **changes})
+    profiles = {**source.profiles, name: replace(profile, pool=pool)}
+    return replace(source, profiles=profiles)
+
+
+def settings(**changes: object) -> ExportSettings:
+    return ExportSettings.model_validate({**SETTINGS.model_dump(), **changes})
 
 
 @cache

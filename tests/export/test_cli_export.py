@@ -168,10 +168,18 @@ def test_a_place_that_cannot_be_written_to_is_exit_2(folder, capsys, tmp_path, i
 def test_files_of_an_earlier_export_are_told(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert export(folder, "--to", "vllm", "--quiet") == 0
     assert capsys.readouterr().err == ""
-    (folder / "export" / "vllm" / "start" / "old-pool.sh").write_text("")
-    assert export(folder, "--to", "vllm") == 0
+    place = folder / "export" / "vllm"
+    script = place / "start" / "llama-3-1-8b-h100.sh"
+    script.write_text("exec mine\n")
+    assert export(folder, "--to", "compose", "--out", str(place)) == 0
     err = capsys.readouterr().err
-    assert "lie files that are not of this export: start/old-pool.sh" in err
+    assert "lie files of an earlier export, not of this one: hosts/b200-sxm-180g-0.sh, " in err
+    assert export(folder, "--to", "vllm", "--json") == 0
+    out, err = capsys.readouterr()
+    kept = f"start/{script.name}.kept"
+    said = f"{script} was not as rb export had written it: what was there is {kept} now"
+    assert said in json.loads(out)["notes"] and f"note: {said}" in err
+    assert (place / kept).read_text() == "exec mine\n"
 
 
 def test_it_says_what_there_is_to_export_to(capsys: pytest.CaptureFixture[str]):

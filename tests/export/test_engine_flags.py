@@ -145,6 +145,7 @@ def test_the_command_is_that_of_the_engine(big):
     for engine in (big, other):
         entrypoint, args = container_args(engine)
         assert [*entrypoint, *args] == serve_command(engine)
+        assert entrypoint[-1] in ("serve", "sglang.launch_server")  # the first word behind: a path
 
 
 def test_no_word_is_empty_and_no_number_has_an_exponent(big):
@@ -155,7 +156,7 @@ def test_no_word_is_empty_and_no_number_has_an_exponent(big):
 
 def test_the_machines_of_one_replica_find_each_other():
     engine = spanning_fleet().engines[0]
-    assert node_args(engine, 0, "first") == [
+    assert node_args(engine, 2, 0, "first") == [
         "--nnodes",
         "2",
         "--node-rank",
@@ -163,10 +164,10 @@ def test_the_machines_of_one_replica_find_each_other():
         "--master-addr",
         "first",
     ]
-    assert node_args(engine, 1, "first")[-1] == "--headless"
+    assert node_args(engine, 2, 1, "first")[-1] == "--headless"
     other = replace(engine, engine="sglang")
-    assert node_args(other, 1, "first")[-2:] == ["--dist-init-addr", "first:29500"]
-    assert node_args(demo_fleet().engines[0], 0, "first") == []
+    assert node_args(other, 2, 1, "first")[-2:] == ["--dist-init-addr", "first:29500"]
+    assert node_args(demo_fleet().engines[0], 1, 0, "first") == []
 
 
 def test_a_part_of_a_gpu_is_told_to_mps_and_a_person_may_say_otherwise(big):

@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from gateway_fleets import BIG, HOSTED, SMALL, made_engine, made_fleet, made_route
+from gateway_fleets import (
+    BIG,
+    HOSTED,
+    SMALL,
+    documents,
+    made_engine,
+    made_fleet,
+    made_route,
+)
 
 from planner.errors import InputError
+from planner.export import envoy, envoy_ai_gateway, litellm
 from planner.export.addresses import (
     ASKED_PATHS,
+    MOST_TRIES,
     SERVED_PREFIX,
     base_urls,
     is_address,
@@ -17,8 +27,10 @@ from planner.export.addresses import (
     says_of_addresses,
     upstream,
 )
+from planner.export.fleet import MILLION
 from planner.runtime.body import OPERATIONS
 from planner.runtime.book import PREFIX
+from planner.runtime.setup import Options
 
 
 def test_a_pool_without_addresses_is_its_service() -> None:
@@ -117,3 +129,25 @@ def test_only_pools_of_some_class_are_reached() -> None:
 @pytest.mark.parametrize(("host", "expected"), [("10.0.0.1", True), ("::1", True), ("a.b", False)])
 def test_an_address_is_told_from_a_name(host: str, expected: bool) -> None:
     assert is_address(host) is expected
+
+
+@pytest.mark.parametrize(("n_pools", "n_tries"), [(2, 2), (3, 3), (6, 3)])
+def test_a_request_is_tried_at_as_many_pools_as_by_rb_serve(n_pools: int, n_tries: int) -> None:
+    assert Options().max_tries == MOST_TRIES == 3
+    engines = tuple(made_engine(f"p{i}") for i in range(n_pools))
+    route = made_route("c", {engine.pool: MILLION // n_pools for engine in engines})
+    fleet = replace(made_fleet(routes=[route]), engines=engines)
+    (config,) = documents(envoy.files(fleet)[0].text)
+    (gateway, *_) = config["static_resources"]["listeners"]
+    manager = gateway["filter_chains"][0]["filters"][0]["typed_config"]
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+    (by_class,) = [each["route"] for each in routes if "route" in each]
+    assert by_class["retry_policy"]["num_retries"] == n_tries - 1
+    (policy,) = [
+        document["spec"]["retry"]
+        for document in documents(envoy_ai_gateway.files(fleet)[0].text)
+        if document["kind"] == "BackendTrafficPolicy"
+    ]
+    assert policy["numRetries"] == n_tries - 1
+    (config,) = documents(litellm.files(fleet)[0].text)
+    assert config["router_settings"]["max_fallbacks"] == n_tries  # the drawn one may be among them

@@ -120,7 +120,18 @@ def test_the_router_of_one_machine_asks_its_services(tmp_path):
             assert server.url.endswith(f":{command[command.index('--port') + 1]}")
             assert server.served_model_name in command
     router = services["router"]
+    assert "extra_hosts" not in router
     assert router["volumes"] == ["./plan:/plan:ro"] and router["command"][:2] == ["serve", "/plan"]
+
+
+def test_a_gpu_of_amd_is_a_device_of_the_container_device_interface():
+    fleet = with_first(demo_fleet(), gpu_resource="amd.com/gpu", maker="amd")
+    for document in documents(fleet).values():
+        for service in engines_in(document).values():
+            (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+            is_amd = service["labels"]["rb.pool"] == fleet.engines[0].pool
+            assert device["driver"] == ("cdi" if is_amd else "nvidia")
+            assert all(g.startswith("amd.com/gpu=") == is_amd for g in device["device_ids"])
 
 
 def test_the_engine_hears_the_plan_s_words():
@@ -157,6 +168,7 @@ def test_a_replica_is_healthy_when_it_answers_and_has_time_to_load():
             assert check["start_period"] == f"{engine.startup_s}s"
             assert service["shm_size"] == f"{engine.shm_gib}gb"
             assert service["restart"] == "unless-stopped"
+            assert service["ulimits"] == {"memlock": -1, "stack": 64 * 2**20}
 
 
 def test_a_token_is_named_and_never_held():

@@ -82,6 +82,8 @@ def test_workers_are_the_replicas_of_the_plan(fleet: Fleet) -> None:
 def test_pods_start_where_the_plan_says_and_end_what_they_answer(fleet: Fleet) -> None:
     for engine, doc in zip(fleet.engines, made(fleet), strict=True):
         frontend, worker = doc["spec"]["components"]
+        (server,) = frontend["podTemplate"]["spec"]["containers"]
+        assert server["resources"]["requests"] == {"cpu": "2", "memory": "4Gi"}
         for component in (frontend, worker):
             pod = component["podTemplate"]["spec"]
             assert pod["terminationGracePeriodSeconds"] > 600

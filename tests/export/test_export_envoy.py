@@ -114,12 +114,12 @@ def test_fallbacks_stand_behind_a_pool_in_the_plans_order() -> None:
     assert _order(clusters["gsm/" + SMALL]) == [f"pool/{p}" for p in (SMALL, BIG, NEW)]
 
 
-def test_a_class_tries_each_of_its_pools_once(any_fleet: Fleet) -> None:
+def test_a_class_tries_its_next_pools(any_fleet: Fleet) -> None:
     config = _config(any_fleet)
     for route in _class_routes(config).values():
         tried = {c["name"] for c in route["route"]["weighted_clusters"]["clusters"]}
         longest = max(len(_order(_clusters(config)[name])) for name in tried)
-        assert route["route"]["retry_policy"]["num_retries"] == max(1, longest - 1)
+        assert route["route"]["retry_policy"]["num_retries"] == max(1, min(longest, 3) - 1)
 
 
 def test_answers_may_take_their_time_and_prompts_may_be_long(any_fleet: Fleet) -> None:
@@ -264,6 +264,20 @@ def test_replicas_of_a_pool_are_the_servers_of_its_cluster(urls: list[str], kind
     assert cluster["lb_policy"] == "LEAST_REQUEST"
     (host,) = next(_found(_listeners(config)[f"pool/{NEW}"], "virtual_hosts"))
     assert host["routes"][0]["route"]["retry_policy"]["num_retries"] == 1
+
+
+def test_own_answers_are_json() -> None:
+    json_header = {"key": "content-type", "value": "application/json"}
+    own = [
+        route
+        for host in _found(_config(made_fleet()), "virtual_hosts")
+        for route in host[0]["routes"]
+        if "direct_response" in route
+    ]
+    assert len(own) == 3
+    for route in own:
+        (added,) = route["response_headers_to_add"]
+        assert added == {"header": json_header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def test_the_models_page_lists_the_classes() -> None:

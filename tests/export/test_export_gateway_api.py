@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from gateway_fleets import BIG, NEW, SHARES, SMALL, documents, made_engine, made_fleet, made_route
+from gateway_fleets import BIG, SHARES, SMALL, documents, made_engine, made_fleet, made_route
 from gateway_fleets import hosted_fleet as fleet_with_hosted
 
 from planner.errors import InputError
 from planner.export.fleet import MILLION, Fleet
-from planner.export.gateway_api import MOST_BACKENDS, files, routes
+from planner.export.gateway_api import MOST_BACKENDS, files
 from planner.export.kubernetes import files as kubernetes_files
 
 Document = dict[str, Any]
@@ -76,6 +76,7 @@ def test_routes_hang_on_the_gateway() -> None:
         "protocol": "HTTP",
         "port": 8080,
         "hostname": "llm.example",
+        "allowedRoutes": {"namespaces": {"from": "Same"}},
     }
     names = []
     for document in _of_kind(docs, "HTTPRoute"):
@@ -90,18 +91,6 @@ def test_routes_hang_on_the_gateway() -> None:
 def test_answers_may_take_their_time() -> None:
     found = _of_kind(_documents(made_fleet()), "HTTPRoute")
     assert [_rule(route)["timeouts"] for route in found] == [{"request": "0s"}] * len(SHARES)
-
-
-def test_routes_can_go_to_inference_pools() -> None:
-    references = [_rule(route)["backendRefs"] for route in routes(made_fleet(), "InferencePool")]  # type: ignore[arg-type]
-    assert references[1] == [
-        {
-            "group": "inference.networking.k8s.io",
-            "kind": "InferencePool",
-            "name": NEW.replace(".", "-"),
-            "weight": MILLION,
-        }
-    ]
 
 
 def test_a_share_of_nothing_has_no_backend() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from k8s_checks import Document, documents, kubectl_reads, validate_core
+from made_fleets import demo_fleet, with_first
 from odd_plans import CLASSES, LONG, POOLS, odd_fleet
 
+from planner.errors import InputError
 from planner.export.fleet import MILLION, File
 from planner.export.targets import target_of
 from planner.files.serving import read_serving
@@ -123,3 +125,11 @@ def test_the_names_are_as_bad_as_they_are_meant_to_be() -> None:
     first, second, _ = (e.dns_name for e in odd_fleet().engines)
     assert first[:-6] == second[:-6]
     assert first != second
+
+
+@pytest.mark.parametrize("target", ["kserve", "dynamo"])
+@pytest.mark.parametrize("maker", ["amd", None])
+def test_what_brings_an_image_of_its_own_refuses_other_gpus(target: str, maker: str | None) -> None:
+    with pytest.raises(InputError, match="are not NVIDIA's") as caught:
+        target_of(target).files(with_first(demo_fleet(), maker=maker))
+    assert [fault.field for fault in caught.value.faults] == [demo_fleet().engines[0].pool]

@@ -20,12 +20,13 @@ from k8s_checks import (
     gpus,
     of_kind,
     pods_of,
+    selects,
     validate_core,
 )
 from k8s_made import KINDS, made, named
 from made_fleets import FLEETS
 
-from planner.export import k8s_parts, kubernetes
+from planner.export import k8s_pods, kubernetes
 from planner.export.fleet import Engine, Fleet
 
 Made = tuple[Fleet, list[Document]]
@@ -55,7 +56,7 @@ def test_engines_start_drain_and_are_watched(demo_fleet: Fleet) -> None:
         (claim,) = doc["spec"]["volumeClaimTemplates"]
         disk = claim["spec"]["resources"]["requests"]["storage"]
         assert int(disk.removesuffix("Gi")) > (engine.weights_gib or 0.0)
-        assert spec["terminationGracePeriodSeconds"] > k8s_parts.NOTICE_S + k8s_parts.DRAIN_S
+        assert spec["terminationGracePeriodSeconds"] > k8s_pods.NOTICE_S + k8s_pods.DRAIN_S
         # What hangs is not waited for.
         assert container["livenessProbe"]["terminationGracePeriodSeconds"] <= 60
         assert spec["nodeSelector"] == engine.node_selector
@@ -103,7 +104,9 @@ def test_pools_grow_at_once_and_change_one_by_one(exported: Made) -> None:
     for doc in of_kind(docs, "LeaderWorkerSet"):
         one = doc["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
         assert one == {"maxSurge": 0, "maxUnavailable": 1}  # there is no GPU for one more
-        assert doc["spec"]["leaderWorkerTemplate"]["persistentVolumeClaimRetentionPolicy"] == gone
+        group = doc["spec"]["leaderWorkerTemplate"]
+        assert group["persistentVolumeClaimRetentionPolicy"] == gone
+        assert group["restartPolicy"] == "RecreateGroupOnPodRestart"  # half a replica is none
     budgets = of_kind(docs, "PodDisruptionBudget")
     assert len(budgets) == len(fleet.engines) + 1
     for doc in budgets:
@@ -124,6 +127,9 @@ def test_routers_are_two_and_stay_two_and_end_what_they_answer(demo_fleet: Fleet
     assert pod["terminationGracePeriodSeconds"] > waits_s[1] + notice_s
     # /ready is of all classes: one that has no engine must not take the router from the others.
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    (spread,) = pod["topologySpreadConstraints"]  # on two nodes, where there are two
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert selects(spread["labelSelector"]["matchLabels"], spec["template"]["metadata"]["labels"])
 
 
 def test_no_document_holds_a_secret(hosted_fleet: Fleet) -> None:
@@ -221,6 +227,7 @@ class _Page(BaseHTTPRequestHandler):
 
     running = 3
     n_silent = 0  # looks that get no answer in time
+    n_cut = 0  # looks that get half an answer
     engine = "vllm:num_requests_running"
 
     def do_GET(self) -> None:
@@ -232,9 +239,10 @@ class _Page(BaseHTTPRequestHandler):
         type(self).running -= 1
         body = "\n".join(lines).encode()
         self.send_response(200)
-        self.send_header("content-length", str(len(body)))
+        self.send_header("content-length", str(len(body) + type(self).n_cut))
         self.end_headers()
         self.wfile.write(body)
+        type(self).n_cut = 0
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
@@ -243,7 +251,9 @@ class _Page(BaseHTTPRequestHandler):
 @contextmanager
 def engine_page(pool: Engine) -> Iterator[tuple[type[_Page], int]]:
     names = {"vllm": "vllm:num_requests_running", "sglang": "sglang:num_queue_reqs"}
-    page = type("Page", (_Page,), {"running": 3, "n_silent": 0, "engine": names[pool.engine]})
+    page = type(
+        "Page", (_Page,), {"running": 3, "n_silent": 0, "n_cut": 0, "engine": names[pool.engine]}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), page)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -257,11 +267,11 @@ def engine_page(pool: Engine) -> Iterator[tuple[type[_Page], int]]:
 
 def drained(engine: Engine, port: int) -> subprocess.CompletedProcess[bytes]:
     """Returns how the preStop command ended, without the waits that are only for the clock."""
-    python, *words = k8s_parts.drain_command(replace(engine, port=port))
+    python, *words = k8s_pods.drain_command(replace(engine, port=port))
     assert python == "python3"
     script = words[-1]
     for said, meant in {
-        f"time.sleep({k8s_parts.NOTICE_S})": "pass",
+        f"time.sleep({k8s_pods.NOTICE_S})": "pass",
         "time.sleep(1)": "time.sleep(0.01)",
         "timeout=10": "timeout=0.2",
     }.items():
@@ -281,7 +291,7 @@ def test_a_pod_waits_until_it_has_nothing_to_answer(kind: str) -> None:
 def test_a_pod_too_busy_to_say_is_waited_for(demo_fleet: Fleet) -> None:
     engine = demo_fleet.engines[0]
     with engine_page(engine) as (page, port):
-        page.n_silent = 1
+        page.n_silent, page.n_cut = 1, 1
         assert drained(engine, port).returncode == 0
         assert page.running == -1
 

@@ -126,7 +126,7 @@ def test_routes_let_a_long_answer_end_and_nobody_else_in(fleet: Fleet) -> None:
     assert gateway["spec"]["listeners"][0]["allowedRoutes"] == {"namespaces": {"from": "Same"}}
     for doc in of_kind(docs, "HTTPRoute"):
         for rule in doc["spec"]["rules"]:
-            assert rule["timeouts"] == {"request": "600s"}
+            assert rule["timeouts"] == {"request": "0s"}
             assert rule["matches"][0]["path"] == {"type": "PathPrefix", "value": "/v1"}
     for doc in of_kind(docs, "Deployment"):
         engine = fleet.engine(doc["metadata"]["annotations"]["rb-planner/pool"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from k8s_checks import Document, by_path, documents, expanded, of_kind, validate_core, validate_pod
-from made_fleets import FLEETS
+from made_fleets import FLEETS, with_first
 
 from planner.errors import InputError
 from planner.export import helm_production_stack
@@ -107,6 +107,7 @@ def test_the_slowest_pool_has_time_to_start(fleet: Fleet) -> None:
 
 def test_pods_are_tolerated_and_replaced_without_a_gap(fleet: Fleet) -> None:
     spec = values(fleet)["servingEngineSpec"]
+    assert values(fleet)["routerSpec"]["routingLogic"] == "roundrobin"  # of the replicas of a pool
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     for model in spec["modelSpec"]:
         assert [t["key"] for t in model["tolerations"]] == ["nvidia.com/gpu"]
@@ -126,6 +127,8 @@ def test_probes_wait_for_a_busy_server(fleet: Fleet) -> None:
     spec = values(fleet)["servingEngineSpec"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert spec[probe]["timeoutSeconds"] >= 5  # Kubernetes would wait for 1 s
+    liveness = spec["livenessProbe"]  # a restart loads the weights again: a minute of silence
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] == 60
 
 
 def test_rb_serve_asks_the_stack_for_each_pool_by_its_name(fleet: Fleet) -> None:
@@ -167,3 +170,11 @@ def test_an_image_without_a_tag_is_refused(demo_fleet: Fleet, image: str) -> Non
 def test_what_it_cannot_do_is_refused(kind: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
         helm_production_stack.files(FLEETS[kind]())
+
+
+def test_the_runtime_class_is_for_nvidias_pods_only(demo_fleet: Fleet) -> None:
+    mixed = with_first(demo_fleet, maker="amd", gpu_resource="amd.com/gpu")
+    first, *others = values(mixed)["servingEngineSpec"]["modelSpec"]
+    assert first["runtimeClassName"] == ""
+    assert first["resources"]["limits"]["amd.com/gpu"] == str(mixed.engines[0].tensor_parallel)
+    assert not any("runtimeClassName" in model for model in others)

@@ -14,6 +14,7 @@ from made_fleets import (
 )
 from served import read_router, write
 
+from planner.errors import InputError
 from planner.export.engine_flags import vllm_flags
 from planner.export.fleet import Fleet
 from planner.export.ray_serve import engine_kwargs
@@ -61,6 +62,8 @@ def test_vllm_hears_the_same_as_on_its_command_line():
         (("--hf-overrides", '{"a": [1]}'), {"hf_overrides": {"a": [1]}}),
         (("--revision", "3324e394"), {"revision": "3324e394"}),
         (("--load-format", "NaN"), {"load_format": "NaN"}),
+        (("--cudagraph-capture-sizes", "1", "2", "4"), {"cudagraph_capture_sizes": [1, 2, 4]}),
+        (("--seed", "-1"), {"seed": -1}),
     ],
 )
 def test_further_words_become_what_they_mean(words, kwargs):
@@ -68,6 +71,29 @@ def test_further_words_become_what_they_mean(words, kwargs):
     found = engine_kwargs(engine)
     assert kwargs.items() <= found.items()
     assert all(type(found[key]) is type(value) for key, value in kwargs.items())
+
+
+@pytest.mark.parametrize("words", [("--enforce-eager", "-O3"), ("-tp", "2"), ("--a.b", "1")])
+def test_a_word_that_only_a_command_line_knows_is_refused(words):
+    """As the value of the flag before it, -O3 would be lost."""
+    engine = replace(demo_fleet().engines[0], extra_args=words)
+    with pytest.raises(InputError, match=f"{engine.pool}.extra_args: Ray starts vLLM by the long"):
+        engine_kwargs(engine)
+
+
+def test_its_environment_goes_to_the_replicas():
+    fleet = with_first(demo_fleet(), env={"A_B": "c"}, gpu_compute_ratio=0.5)
+    first, second, *_ = document(fleet)["applications"]
+    assert config_of(first)["runtime_env"] == {
+        "env_vars": {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "50", "A_B": "c"}
+    }
+    assert "runtime_env" not in config_of(second)
+
+
+def test_a_pool_of_another_engine_is_told():
+    for fleet, is_told in ((demo_fleet(), False), (FLEETS["sglang"](), True)):
+        text = target_of("ray-serve").files(fleet)[0].text
+        assert ("is started with vLLM: Ray's LLM engine" in " ".join(text.split())) == is_told
 
 
 def test_ranks_of_a_replica_have_a_builder_of_their_own():

@@ -38,6 +38,8 @@ def test_a_given_file_must_be_there(tmp_path):
         ("images: {vlm: a/b}\n", "images.vlm"),
         ("models: {m: {weights: 'a b'}}\n", "models.m.weights"),
         ("models: {m: {weights: \"a\\nb\"}}\n", "models.m.weights"),
+        ("models: {m: {weights: ./llama}}\n", "models.m.weights"),
+        ("pools: {p: {weights: ~/llama}}\n", "pools.p.weights"),
         ("pools: {p: {gpu_memory_ratio: 1.5}}\n", "pools.p.gpu_memory_ratio"),
         ("pools: {p: {engine: tgi}}\n", "pools.p.engine"),
         ("pools: {p: {extra_args: [--a, '']}}\n", "pools.p.extra_args[1]"),

@@ -88,16 +88,31 @@ before = log.read_text() if log.exists() else ""
 line = " ".join(sys.argv[1:])
 log.write_text(before + line + chr(10))
 if line.startswith("serve status --endpoint"):
-    print("10.1.2.3:30001" if line in before.splitlines() else "-")
+    address = pathlib.Path({str(folder / "address")!r}).read_text()
+    print(address if line in before.splitlines() else "-")
 """
     )
     program.chmod(0o755)
+
+
+def test_a_machine_alone_has_room_for_twice_the_weights():
+    for weights_gib, disk_gb in ((None, 100), (20.0, 150), (26.0, 200)):
+        fleet = with_first(demo_fleet(), weights_gib=weights_gib)
+        task = tasks(fleet)[f"{fleet.engines[0].dns_name}.yaml"]
+        assert task["resources"]["disk_size"] == disk_gb and "num_nodes" not in task
+
+
+def asked(folder: Path, fleet: Fleet) -> set[str]:
+    """Where the router that up.sh starts asks the services."""
+    read = read_router(folder / "running", fleet)
+    return {s.url for engine in fleet.engines for s in read.endpoints[engine.pool]}
 
 
 def test_up_brings_up_services_then_tells_the_router_where_they_are(tmp_path):
     fleet = hosted_fleet()
     folder = write(target_of("skypilot").files(fleet), tmp_path / "out")
     fake_sky(tmp_path)
+    (tmp_path / "address").write_text("10.1.2.3:30001")
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "POLL_S": "0"}
     up = ["bash", folder / "up.sh"]
     without = subprocess.run(
@@ -116,17 +131,22 @@ def test_up_brings_up_services_then_tells_the_router_where_they_are(tmp_path):
         "cancel --yes --all rb-router",
         "launch --yes --detach-run --cluster rb-router --secret PROVIDER_API_KEY router.yaml",
     ]
-    read = read_router(folder / "plan", fleet)
-    for engine in fleet.engines:
-        assert [s.url for s in read.endpoints[engine.pool]] == ["http://10.1.2.3:30001"]
+    assert asked(folder, fleet) == {"http://10.1.2.3:30001"}
     assert not list(folder.rglob("*.bak"))
     # A second time every service has an address: it is updated, and no key was ever written down.
     (tmp_path / "log").write_text("\n".join(f"serve status --endpoint {n}" for n in names) + "\n")
+    (tmp_path / "address").write_text("https://10.9.9.9:30009")  # they were made anew meanwhile
     subprocess.run(up, check=True, env=env, timeout=PATIENCE_S)
     lines = (tmp_path / "log").read_text().splitlines()
     assert [line for line in lines if line.startswith(("serve up", "serve update"))] == [
         f"serve update --yes --secret HF_TOKEN {name} {name}.yaml" for name in names
     ]
+    assert asked(folder, fleet) == {"https://10.9.9.9:30009"}
+    assert {f.path: f.text for f in target_of("skypilot").files(fleet)} == {
+        p.relative_to(folder).as_posix(): p.read_text()
+        for p in folder.rglob("*")
+        if p.is_file() and "running" not in p.parts
+    }  # what was exported is as it was
     assert "sesame" not in "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
 
 
@@ -168,7 +188,7 @@ def test_a_service_without_a_key_says_that_anybody_reaches_it():
 
 def test_the_router_is_a_task_with_the_plan_s_folder():
     router = tasks(hosted_fleet())["router.yaml"]
-    assert router["file_mounts"] == {"~/plan": "./plan"}
+    assert router["file_mounts"] == {"~/plan": "./running"}
     assert "rb serve ~/plan" in router["run"] and "service" not in router
     assert router["secrets"] == {"PROVIDER_API_KEY": None}
 

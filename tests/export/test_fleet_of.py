@@ -4,10 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from made_fleets import SETTINGS, demo_inputs, demo_source
+from made_fleets import demo_inputs, demo_source, settings, with_pool
 
 from planner.errors import InputError
-from planner.export.dns_names import dns_names
 from planner.export.fleet import MILLION
 from planner.export.fleet_of import Source, fleet_of
 from planner.export.profile_facts import max_model_len
@@ -33,18 +32,6 @@ from planner.spec.pool import GpuShare, Pool, Profile
 
 Deployed = tuple[DeployedPool, ...]
 BIG, WIDE, SMALL = "llama-3.1-70b-h100-tp4", "llama-3.1-70b-b200-tp2", "llama-3.1-8b-h100"
-
-
-def with_pool(source: Source, name: str, **changes: object) -> Source:
-    """The demo with one pool that is another."""
-    profile = source.profiles[name]
-    pool = Pool.model_validate({**profile.pool.model_dump(), **changes})
-    profiles = {**source.profiles, name: replace(profile, pool=pool)}
-    return replace(source, profiles=profiles)
-
-
-def settings(**changes: object) -> ExportSettings:
-    return ExportSettings.model_validate({**SETTINGS.model_dump(), **changes})
 
 
 def with_day(plan: Plan) -> Plan:
@@ -136,13 +123,15 @@ def test_a_fallback_is_no_pool_that_the_class_may_not_use():
     by_class = {r.class_name: r.fallback for r in fleet.routes}
     assert by_class["crux"] == (WIDE, BIG)
     assert SMALL in by_class["gsm"]
-    small = fleet.engine(SMALL)
-    assert small is not None and small.served_aliases == ("gsm", "math-l5")
+    for pool, ratio in ((SMALL, 0.0), (BIG, 0.4)):  # what may never come there counts for nothing
+        engine = fleet_of(with_cache(replace(source, sheet=sheet), "crux")).engine(pool)
+        assert engine is not None and engine.cached_input_ratio == ratio
+        assert engine.served_aliases == ("gsm", "crux", "math-l5")  # other shares restart nothing
 
 
 def test_what_export_yaml_does_not_say_is_guessed_and_told():
     fleet = fleet_of(demo_source(ExportSettings()))
-    assert all(e.weights == e.model_name and e.weights_are_guessed for e in fleet.engines)
+    assert all(e.weights == e.model_name for e in fleet.engines)
     assert len(fleet.notes) == 2 and all("weights of llama-3.1" in note for note in fleet.notes)
 
 
@@ -222,6 +211,17 @@ def test_places_of_a_profile_are_divided_over_its_ranks():
     assert (big.max_num_seqs, big.gpus_per_replica, big.data_parallel) == (257, 4, 2)
 
 
+def test_a_machine_is_as_large_as_the_profile_says():
+    source = demo_source()
+    profile = source.profiles[BIG]
+    assert profile.gpu is not None
+    gpu = profile.gpu.model_copy(update={"gpus_per_node": 4, "memory_gib": 96.0})
+    for known, size, memory_gib in ((gpu, 4, 96.0), (None, 8, 80.0)):
+        profiles = {**source.profiles, BIG: replace(profile, gpu=known)}
+        big = fleet_of(replace(source, profiles=profiles)).engine(BIG)
+        assert big is not None and (big.gpus_per_node, big.gpu_memory_gib) == (size, memory_gib)
+
+
 def test_a_shared_gpu_is_taken_in_part():
     share = GpuShare(compute_ratio=0.5, memory_gib=40.0).model_dump()
     source = with_pool(demo_source(), SMALL, share=share)
@@ -239,6 +239,26 @@ def test_weights_in_fp8_must_be_named_for_their_pool():
     assert any(f"{BIG} was measured with weights in fp8" in n for n in fleet_of(source).notes)
     named = replace(source, settings=settings(pools={BIG: {"weights": "org/70b-fp8"}}))
     assert fleet_of(named).notes == ()
+
+
+def test_a_cache_in_a_precision_that_no_flag_says_is_told():
+    for precision, is_told in (("fp8", False), ("bfloat16", False), ("int8", True)):
+        notes = fleet_of(with_pool(demo_source(), BIG, kv_precision=precision)).notes
+        told = f"{BIG} was measured with a KV cache in {precision}, and gets the engine's default"
+        assert any(note.startswith(told) for note in notes) == is_told
+    said = settings(pools={BIG: {"extra_args": ["--kv-cache-dtype", "int8_per_token_head"]}})
+    source = with_pool(demo_source(said), BIG, kv_precision="int8")
+    assert not any("KV cache" in note for note in fleet_of(source).notes)
+
+
+def test_further_words_for_one_engine_are_not_told_to_another():
+    for engine, kept in (("vllm", False), ("sglang", True), (None, True)):
+        own = {"extra_args": ["--enforce-eager"], **({"engine": engine} if engine else {})}
+        fleet = fleet_of(demo_source(settings(pools={BIG: own})), engine="sglang")
+        big = fleet.engine(BIG)
+        assert big is not None and big.extra_args == (("--enforce-eager",) if kept else ())
+        said = f"extra_args of {BIG} are for vllm, sglang gets none of them"
+        assert (said in fleet.notes) != kept
 
 
 def test_a_patience_grows_with_the_weights():
@@ -360,16 +380,21 @@ def _longest(pool: str) -> int:
     )
 
 
-def test_prefix_caching_is_asked_for_where_the_plan_counts_on_it():
-    source = demo_source()
+def with_cache(source: Source, name: str) -> Source:
+    """Requests of one class find two fifths of their prompt in the cache."""
     assert source.files is not None
     question = source.files.question
     classes = tuple(
-        c.model_copy(update={"cached_input_ratio": 0.4}) if c.name == "gsm" else c
+        c.model_copy(update={"cached_input_ratio": 0.4}) if c.name == name else c
         for c in question.classes
     )
     files = replace(source.files, question=question.model_copy(update={"classes": classes}))
-    fleet = fleet_of(replace(source, files=files))
+    return replace(source, files=files)
+
+
+def test_prefix_caching_is_asked_for_where_the_plan_counts_on_it():
+    source = demo_source()
+    fleet = fleet_of(with_cache(source, "gsm"))
     assert all(e.prefix_caching and e.cached_input_ratio == 0.4 for e in fleet.engines)
     assert not any(e.prefix_caching for e in fleet_of(source).engines)
 
@@ -426,17 +451,20 @@ def test_a_cascade_is_seen_and_its_share_is_none_of_the_routes():
     )
     routing = tuple(r for r in source.plan.routing if (r.class_name, r.pool) != ("gsm", SMALL))
     plan = source.plan.model_copy(update={"routing": routing, "cascades": (cascade,)})
-    fleet = fleet_of(replace(source, plan=plan))
+    fleet = fleet_of(with_cache(replace(source, plan=plan, sheet=None), "gsm"))
     assert fleet.has_cascades
     gsm = next(r for r in fleet.routes if r.class_name == "gsm")
     assert sum(n for _, n in gsm.shares) == MILLION - 295_485
     small = fleet.engine(SMALL)
-    assert small is not None and "gsm" in small.served_aliases
+    assert small is not None and small.cached_input_ratio == 0.4  # it is asked first
 
 
 def test_of_a_plan_with_periods_the_busiest_is_taken_and_told():
     source = demo_source()
-    fleet = fleet_of(replace(source, plan=with_day(source.plan)))
+    plan = with_day(source.plan)
+    assert source.sheet is not None
+    sheet = source.sheet.model_copy(update={"plan_hash": plan_hash(plan)})  # as rb plan writes it
+    fleet = fleet_of(replace(source, plan=plan, sheet=sheet))
     assert fleet.period == "day"
     big = fleet.engine(BIG)
     assert big is not None and big.replicas == 2
@@ -454,6 +482,7 @@ def test_another_period_has_its_own_replicas_and_no_sheet():
     fleet = fleet_of(replace(source, plan=with_day(source.plan)), "night")
     big = fleet.engine(BIG)
     assert (fleet.period, big is not None and big.replicas) == ("night", 1)
+    assert fleet.cost_usd_per_h == 40.0  # what the night is paid with, reserved GPUs included
     assert set(fleet.plan_files) == {"routes.json", "plan.json"}
     assert any("serving.json is of period day" in note for note in fleet.notes)
 
@@ -520,14 +549,3 @@ def test_a_name_in_endpoints_that_nothing_has_is_told_with_the_nearest():
     (note,) = fleet.notes
     assert note.startswith("llama-3.1-8b-h10 of endpoints.yaml is no pool and no model of the prof")
     assert note.endswith(f"did you mean {SMALL}?")
-
-
-def test_dns_names_are_labels_and_differ():
-    names = ["Llama_3.1", "llama-3.1", "70b", "x" * 80, "a+", "a."]
-    found = dns_names(names)
-    assert len(set(found.values())) == len(names)
-    assert found["70b"] == "p-70b"
-    for label in found.values():
-        assert len(label) <= 50 and label[0].isalpha() and label[-1].isalnum()
-        assert set(label) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    assert dns_names(["llama-3.1"]) == {"llama-3.1": "llama-3-1"}

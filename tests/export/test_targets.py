@@ -6,7 +6,7 @@ import pytest
 from made_fleets import cascade_fleet, demo_fleet
 
 from planner.errors import InputError
-from planner.export.gpu_names import names_of
+from planner.export.gpu_names import AMD, NVIDIA, GpuNames, maker_of, names_of
 from planner.export.targets import RB_SERVE, TARGETS, names, refuse_cascades, target_of
 
 ISSUED = {
@@ -61,8 +61,21 @@ def test_a_plan_without_cascades_is_refused_by_none():
         ("h100-sxm-80g", "H100", "NVIDIA-H100-80GB-HBM3"),
         ("h100-pcie-80g", "H100", "NVIDIA-H100-PCIe"),
         ("a100-sxm-80g", "A100-80GB", "NVIDIA-A100-SXM4-80GB"),
-        ("a100-40g", "A100", "NVIDIA-A100-SXM4-40GB"),
+        ("a100-40g", "A100", None),  # of SXM or PCIe: both have 40 GB
+        ("a100-sxm4-80g", "A100-80GB", "NVIDIA-A100-SXM4-80GB"),  # as rb profile gpu writes it
+        ("a100-80g", "A100-80GB", None),
+        ("a100", None, None),
+        ("v100-sxm2-32g", "V100-32GB", "Tesla-V100-SXM2-32GB"),
+        ("h100", "H100", None),
+        ("h100-80g-hbm3", "H100", "NVIDIA-H100-80GB-HBM3"),
+        ("h200-140g", "H200", "NVIDIA-H200"),
         ("B200-sxm-180g", "B200", "NVIDIA-B200"),
+        ("gb200-186g", None, "NVIDIA-GB200"),
+        ("b300-288g", None, "NVIDIA-B300"),
+        ("v100-pcie-16g", "V100", "Tesla-V100-PCIE-16GB"),
+        ("v100-pcie-32g", "V100-32GB", "Tesla-V100-PCIE-32GB"),
+        ("v100-sxm2-16g", "V100", "Tesla-V100-SXM2-16GB"),
+        ("t4-15g", "T4", "Tesla-T4"),
         ("l4", "L4", "NVIDIA-L4"),
         ("l40s-48g", "L40S", "NVIDIA-L40S"),
         ("h100-nvl-94g", None, "NVIDIA-H100-NVL"),
@@ -78,3 +91,29 @@ def test_a_plan_without_cascades_is_refused_by_none():
 def test_a_gpu_is_called_what_others_call_it(gpu, skypilot, product):
     called = names_of(gpu)
     assert (called.skypilot, called.product) == (skypilot, product)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "maker", "resource"),
+    [
+        ("h100-sxm-80g", "nvidia", NVIDIA),
+        ("rtx-4090-24g", "nvidia", NVIDIA),
+        ("m40-24g", "nvidia", NVIDIA),
+        ("mi300x-oam-192g", "amd", AMD),
+        ("instinct-mi355x-288g", "amd", AMD),  # as rb profile gpu writes it
+        ("Radeon-RX-7900-XTX", "amd", AMD),
+        ("apple-m3-ultra-512g", None, NVIDIA),
+        ("m4-max", None, NVIDIA),
+        ("gaudi-3", None, NVIDIA),
+        ("tpu-v6e", None, NVIDIA),
+        ("x86-64-processor-avx2-2-threads-8g", None, NVIDIA),
+    ],
+)
+def test_a_gpu_of_another_maker_is_not_nvidia_s(gpu, maker, resource):
+    assert (maker_of(gpu), names_of(gpu).resource) == (maker, resource)
+
+
+def test_a_gpu_that_nobody_knows_has_no_names():
+    assert names_of("mi325x-256g") == GpuNames(AMD)
+    assert names_of("mi300x").ray == "AMD-Instinct-MI300X-OAM"
+    assert names_of("a100").ray == names_of("a100-pcie-80g").ray == "A100"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+from planner import __version__
 from planner.errors import Fault
 from planner.files.planned import Planned, read_planned
 from planner.files.plans import PLAN_FILE
@@ -57,5 +59,24 @@ def test_what_is_no_plan_has_its_faults_told(workspace: Path) -> None:
     (workspace / PLAN / PLAN_FILE).write_text("[]")
     assert read_planned(PLAN, None, faults) is None
     assert [f.file for f in faults] == [
-        f"plans/nowhere/{PLAN_FILE}", "main:plans/nowhere", f"{PLAN}/{PLAN_FILE}"
+        "plans/nowhere", "main:plans/nowhere", f"{PLAN}/{PLAN_FILE}"
     ]  # fmt: skip
+
+
+def test_a_plan_of_another_version_that_cannot_be_read_says_so(workspace: Path) -> None:
+    """Whoever upgrades has the old plan in main: keys to add by hand are no help."""
+    file = workspace / PLAN / PLAN_FILE
+    data = json.loads(file.read_text())
+    del data["predicted"]["quality"]
+    for version, n_more in (("0.0.9", 1), (__version__, 0), (7, 1)):
+        data["provenance"]["rb_version"] = version
+        file.write_text(json.dumps(data))
+        faults: list[Fault] = []
+        assert read_planned(PLAN, None, faults) is None
+        assert len(faults) == 1 + n_more
+    file.write_text(json.dumps({**data, "provenance": {"rb_version": "9.0.0"}}))
+    faults = []
+    assert read_planned(PLAN, None, faults) is None
+    assert faults[-1].field == "provenance.rb_version"
+    assert faults[-1].what == f"it was written by rb 9.0.0, this is rb {__version__}"
+    assert "rb plan DIR" in faults[-1].fix

@@ -10,7 +10,7 @@ from planner.errors import Fault
 from planner.files.policy import read_policy, strange_names
 from planner.spec.described import described
 from planner.spec.inputs import Inputs
-from planner.spec.policy import COMPARING, Policy
+from planner.spec.policy import Policy
 
 RULES = ("stale", "incomplete", "policy-cost")
 
@@ -60,7 +60,6 @@ def test_a_whole_policy_is_read(tmp_path: Path) -> None:
     keys = [line.partition(":")[0] for line in WHOLE.splitlines()]
     assert sorted(keys) == sorted(Policy.model_fields)  # every key is tried here
     assert list(policy.asked) == [key for key in Policy.model_fields if key in keys[1:-1]]
-    assert set(policy.comparing) == set(COMPARING)
 
 
 def test_every_key_says_what_it_means() -> None:

@@ -13,7 +13,8 @@ import pytest
 from planner.errors import Fault, InputError
 from planner.files.inputs import read_inputs
 from planner.files.plans import read_plan
-from planner.files.revisions import plan_place
+from planner.files.revisions import file_place, from_top, path_of, plan_place
+from planner.files.revisions import repository as found_repository
 from planner.spec.plan import Plan
 
 PLAN = "plans/demo"
@@ -237,6 +238,17 @@ def test_faults_name_the_revision(repository: Path) -> None:
     assert place.parent.parent.as_posix() not in str(error.value)
 
 
+def test_what_was_never_committed_is_told_so(repository: Path) -> None:
+    """As where .gitignore has plans/*/plan.json: to plan again would not help."""
+    (repository / PLAN / "plan.json").unlink()
+    commit(repository, "without")
+    with pytest.raises(InputError) as error:
+        plan_at(f"HEAD:{PLAN}")
+    (fault,) = error.value.faults
+    assert (fault.file, fault.what) == (f"HEAD:{PLAN}/plan.json", "file not found")
+    assert fault.fix.startswith(f"commit it: git add {PLAN}/plan.json; git check-ignore -v {PLAN}/")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -248,12 +260,23 @@ def test_faults_name_the_revision(repository: Path) -> None:
         (":/first:plans", "no revision before the colon"),
         (f"--output=x:{PLAN}", "no revision can be named"),
         (f"-n1:{PLAN}", "no revision can be named"),
-        ("main", "say which plan of it: main:plans/prod"),
+        ("main", "say what of it: main:plans/prod"),
+        (f"nobody:{PLAN}", "fix: git branch --all and git tag list names"),
+        (f"v1:{PLAN}".replace("/", "\\"), f"did you mean v1:{PLAN}? Paths of a revision"),
+        ("v1:plans\\nowhere", "git ls-tree --name-only v1 lists what is there"),
     ],
 )
 def test_what_is_no_plan_of_a_revision_is_refused(repository: Path, text: str, said: str) -> None:
     assert said in refused(text)
     assert not (repository / "x").exists()
+
+
+def test_what_a_shallow_clone_has_not_says_how_to_fetch_it(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "clone", "--quiet", "--depth", "1", repository.as_uri(), "last")
+    monkeypatch.chdir(tmp_path / "last")
+    assert "git fetch --unshallow (fetch-depth: 0" in refused(f"v1~1:{PLAN}")
 
 
 def test_a_path_that_is_not_there_is_left_to_its_readers(repository: Path) -> None:
@@ -279,3 +302,27 @@ def test_without_git(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_much_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("planner.files.revisions.MAX_FILES", 3)
     assert "name the folder of one plan" in refused(f"main:{PLAN}")
+
+
+def test_one_file_comes_alone(repository: Path) -> None:
+    with file_place(f"main:{PLAN}/plan.json") as place:
+        assert [path.name for path in place.parent.iterdir()] == ["plan.json"]
+        assert not any(path.name == "profiles" for path in place.parents[2].iterdir())
+    with pytest.raises(InputError, match="is a folder"), file_place(f"main:{PLAN}"):
+        pass
+    with pytest.raises(InputError, match="say what of it: main:policy"), file_place("main"):
+        pass
+
+
+def test_paths_are_told_from_the_top(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = found_repository()
+    assert top is not None and top.samefile(repository)
+    assert from_top("plans/", top) == "plans/" and from_top(f"{top}/", top) == ""
+    assert from_top("/elsewhere/x", top) == "/elsewhere/x" and from_top("x", None) == "x"
+    monkeypatch.chdir(repository / "plans")
+    assert from_top("../x.yaml", top) == "x.yaml" and from_top("./a/b/", top) == "plans/a/b/"
+    for text in ("main:x.yaml", "main:../x.yaml", "../x.yaml"):
+        assert from_top(str(path_of(text, top)), top) == "x.yaml"
+    assert path_of("main:x.yaml", None) == Path("x.yaml")
+    monkeypatch.setenv("PATH", str(repository))
+    assert found_repository() is None

@@ -1,5 +1,6 @@
 """Files are written whole or not at all, and the same content gives the same bytes."""
 
+import errno
 import os
 import re
 import signal
@@ -125,6 +126,20 @@ def test_a_read_only_file_system_is_the_users_mistake(tmp_path, monkeypatch):
 
     monkeypatch.setattr(writing, "NamedTemporaryFile", denied)
     with pytest.raises(InputError, match="cannot be written: Permission denied"):
+        write_text(tmp_path / "a.txt", "new\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [(errno.ENOSPC, "make room on the disk"), (errno.EROFS, "write to a folder that is not")],
+)
+def test_the_fix_is_that_of_the_reason(tmp_path, monkeypatch, number, fix):
+    def full(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=f"cannot be written: .*\n  fix: {fix}"):
         write_text(tmp_path / "a.txt", "new\n")
     assert list(tmp_path.iterdir()) == []
 
