@@ -7,16 +7,10 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from planner.gate.finding import Finding
-from planner.gate.judgement import Judgement
 from planner.report.console import RenderableType, indented, line, show
 from planner.report.figures import count
 
 _STYLES = {"error": "red", "warning": "yellow"}
-
-
-def render_judgement(judgement: Judgement, console: Console) -> None:
-    """Writes each finding with its fix, then how many there are, and how many were kept back."""
-    render_findings(judgement.findings, console, judgement.n_kept_back)
 
 
 def render_findings(findings: Sequence[Finding], console: Console, n_kept_back: int = 0) -> None:

@@ -60,6 +60,7 @@ def diff_data(diff: PlanDiff) -> dict[str, object]:
     """Returns a difference with what follows from it: whether it is empty, the steps, the names."""
     return {
         "empty": diff.empty,
+        "restarts": diff.restarts,
         "pools": [
             {
                 "pool": c.pool,
@@ -77,6 +78,7 @@ def diff_data(diff: PlanDiff) -> dict[str, object]:
             change.name: _values(change.old, change.new)
             for change in (
                 diff.cost_usd_per_h,
+                diff.mean_usd_per_h,
                 diff.cost_usd_per_month,
                 diff.usd_per_million_output_tokens,
                 diff.rate_rps,

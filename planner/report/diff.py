@@ -8,23 +8,28 @@ from rich.console import Console
 
 from planner.gate.diff import (
     Change,
-    FrontChange,
     LatencyChange,
     PeriodChange,
     PlanDiff,
     PoolChange,
     PriceChange,
 )
+from planner.report.changed import (
+    A_CENT,
+    classes_words,
+    front_words,
+    moves,
+    quality_step,
+    relative,
+    usd_step,
+)
 from planner.report.console import RenderableType, bullet, heading, line, show, table
-from planner.report.figures import NONE, count, ms, number, percent, quality, share, signed_usd, usd
-from planner.report.transition import transition_sections
+from planner.report.figures import NONE, count, ms, number, quality, share, usd
+from planner.report.transition import transition_sections, used_words
 
 MOST_SHARES = 12
 MOST_NAMES = 4
 _INPUTS = ("changed", "added", "removed")
-LEAST_USD = 0.005  # per hour
-LEAST_QUALITY = 5e-5
-"""What rounds to nothing did not move."""
 
 
 def render_diff(diff: PlanDiff, console: Console) -> None:
@@ -64,7 +69,8 @@ def _sections(diff: PlanDiff) -> Iterator[RenderableType]:
         yield from (
             bullet(f"{c.scenario}: {_fate(c.old)} -> {_fate(c.new)}") for c in diff.survives
         )
-    told = [*_made_of(diff), *_front(diff.front), *_prices(diff.prices)]
+    front = front_words(diff.front) if diff.front is not None else ()
+    told = [*_made_of(diff), *front, *_prices(diff.prices)]
     if told:
         yield heading("Why")
         yield from map(bullet, told)
@@ -85,32 +91,6 @@ def _few(names: Sequence[str]) -> str:
     """Returns the first names, and how many more there are."""
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _front(change: FrontChange | None) -> Iterator[str]:
-    """Yields what the fronts offer for what the old plan is and costs, where that moved."""
-    if change is None:
-        return
-    told = []
-    cost, best, traffic = change.cost_usd_per_h, change.quality, change.rate_factor
-    good, money = quality(change.at_quality), usd(change.within_usd_per_h)
-    if cost.new is None:
-        told.append(f"no plan on the new front has a quality of {good} or better")
-    elif cost.old is None or abs(cost.new - cost.old) >= LEAST_USD:
-        was = "" if cost.old is None else f", where {usd(cost.old)} was enough"
-        told.append(f"a quality of {good} or better costs {usd(cost.new)} per hour{was}")
-    if best.new is None:
-        least = usd(change.least_usd_per_h.new)
-        told.append(f"nothing on the new front costs {money} or less: it begins at {least}")
-    elif best.old is None or abs(best.new - best.old) >= LEAST_QUALITY:
-        was = "" if best.old is None else f", where it bought {quality(best.old)}"
-        told.append(f"{money} per hour buys a quality of {quality(best.new)}{was}")
-    if traffic is not None and traffic.new is not None and traffic.difference != 0.0:
-        was = "" if traffic.old is None else f", where it carried {number(traffic.old)} times"
-        told.append(f"{money} per hour carries {number(traffic.new)} times the traffic{was}")
-    if told and not change.same_question:
-        told[-1] += " (each front has only what its own question allows, and the questions differ)"
-    yield from told
 
 
 def _prices(changes: Sequence[PriceChange]) -> Iterator[str]:
@@ -158,15 +138,26 @@ def _hours(hours: tuple[float, float] | None) -> str:
 def summary(diff: PlanDiff) -> str:
     """Returns in one line what changes: pools, shares, money."""
     if diff.empty:
-        return "the plans order the same: same deployment, same routes"
+        same = "the plans order the same: same deployment, same routes"
+        return f"{same}, on replicas that are started anew" if diff.restarts else same
     if diff.periods_usd is not None:
-        step = diff.periods_usd.difference
-        money = "" if step is None else f", {signed_usd(step)} over all hours"
-        return f"differs: {count(len(diff.periods), 'period')}{money}"
-    n_replicas = sum(c.n_new - c.n_old for c in diff.pools)
-    pools = f"{count(len(diff.pools), 'pool')} of the deployment ({n_replicas:+d} replicas)"
-    money = signed_usd(diff.cost_usd_per_h.difference or 0.0)
-    return f"differs: {pools}, {count(len(diff.shares), 'share')}, {money} per hour"
+        told = [count(len(diff.periods), "period")] if diff.periods else []
+        told += [f"reserved GPUs of {count(len(diff.reserved), 'kind')}"] if diff.reserved else []
+        whole = diff.periods_usd
+        told += [f"{usd_step(whole)} over all hours"] if moves(whole, A_CENT) else []
+        return f"differs: {', '.join(told) or 'the periods'}"
+    told = []
+    ordered = [c for c in diff.pools if not c.is_repriced]
+    if ordered:
+        n_replicas = sum(c.n_new - c.n_old for c in ordered)
+        how_many = f"{n_replicas:+d}" if n_replicas else "as many"
+        told.append(f"{count(len(ordered), 'pool')} of the deployment ({how_many} replicas)")
+    elif diff.pools:
+        told.append(f"the rent of {count(len(diff.pools), 'pool')}")
+    told += [count(len(diff.shares), "share")] if diff.shares else []
+    is_dearer = moves(diff.cost_usd_per_h, A_CENT)
+    told.append(f"{usd_step(diff.cost_usd_per_h)} per hour" if is_dearer else "the same cost")
+    return f"differs: {', '.join(told)}"
 
 
 def _pools(changes: tuple[PoolChange, ...]) -> RenderableType:
@@ -180,7 +171,7 @@ def _pools(changes: tuple[PoolChange, ...]) -> RenderableType:
             (row.gpu if row else None) or "hosted",
             f"{c.n_old} -> {c.n_new}",
             f"{old_usd:,.2f} -> {new_usd:,.2f}",
-            c.kind,
+            "new price" if c.is_repriced else c.kind,
             style={"added": "green", "removed": "red", "changed": ""}[c.kind],
         )
     return made
@@ -197,14 +188,15 @@ def _shares(diff: PlanDiff) -> Iterator[RenderableType]:
 
 
 def _moved(diff: PlanDiff) -> str:
-    return f"{percent(diff.moved_ratio, 1)} of all traffic goes elsewhere"
+    only_one = f"; {words}" if (words := classes_words(diff)) else ""
+    moved = share(diff.moved_ratio) if diff.moved_ratio else "0%"
+    return f"{moved} of the traffic goes elsewhere{only_one}"
 
 
 def _figures(diff: PlanDiff) -> RenderableType:
     made = table([""], ["before", "after", "change"])
     if diff.periods_usd is not None:
-        whole = diff.periods_usd
-        step = NONE if whole.difference is None else signed_usd(whole.difference)
+        whole, step = diff.periods_usd, usd_step(diff.periods_usd)
         made.add_row("", "cost of all periods", usd(whole.old), usd(whole.new), step)
     month = () if diff.periods_usd else (("cost per month (730 h)", diff.cost_usd_per_month),)
     for name, money in (
@@ -212,27 +204,27 @@ def _figures(diff: PlanDiff) -> RenderableType:
         *month,
         ("per million output tokens", diff.usd_per_million_output_tokens),
     ):
-        step = NONE if money.difference is None else signed_usd(money.difference)
-        made.add_row("", name, usd(money.old), usd(money.new), step)
+        made.add_row("", name, usd(money.old), usd(money.new), usd_step(money))
     for name, score in (
         ("quality", diff.quality),
         *((f"quality of {c.name}", c) for c in diff.class_quality),
     ):
-        step = NONE if score.difference is None else f"{score.difference:+.4f}"
-        made.add_row("", name, quality(score.old), quality(score.new), step)
+        made.add_row("", name, quality(score.old), quality(score.new), quality_step(score))
     if diff.rate_rps.difference:
         rate = diff.rate_rps
-        made.add_row("", "requests/s", number(rate.old), number(rate.new), _relative(rate))
+        made.add_row("", "requests/s", number(rate.old), number(rate.new), relative(rate))
     used = diff.latency_ratio
     if used.old is not None or used.new is not None:
-        made.add_row("", "tightest limit used", percent(used.old), percent(used.new), "")
+        made.add_row(
+            "", "tightest limit used", used_words(used.old, 1), used_words(used.new, 1), ""
+        )
     return made
 
 
 def _latency(changes: Sequence[LatencyChange]) -> RenderableType:
     made = table(["statistic"], ["before", "after", "change", "allowed"])
     for c in changes:
-        change = _relative(Change(c.label, c.old_ms, c.new_ms))
+        change = relative(Change(c.label, c.old_ms, c.new_ms))
         made.add_row("", c.label, ms(c.old_ms), ms(c.new_ms), change, _allowed(c))
     return made
 
@@ -241,9 +233,3 @@ def _allowed(change: LatencyChange) -> str:
     if change.old_at_most_ms == change.at_most_ms:
         return ms(change.at_most_ms)
     return f"{ms(change.old_at_most_ms)} -> {ms(change.at_most_ms)}"
-
-
-def _relative(change: Change) -> str:
-    if not change.old or change.new is None:
-        return NONE
-    return f"{100.0 * (change.new / change.old - 1.0):+.1f}%"

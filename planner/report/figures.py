@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 NONE = "-"
+BINDS = 0.995
+"""A limit of which so much is used binds."""
 
 
 def usd(value: float | None) -> str:
@@ -38,6 +40,11 @@ def ms(value: float | None) -> str:
 def percent(ratio: float | None, decimals: int = 1) -> str:
     """Returns a ratio in percent."""
     return NONE if ratio is None else f"{100.0 * ratio:.{decimals}f}%"
+
+
+def is_shown_as_none(ratio: float) -> bool:
+    """Returns whether a ratio is 0.0% to the reader."""
+    return percent(ratio) == percent(0.0)
 
 
 def share(ratio: float) -> str:

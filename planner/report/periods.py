@@ -16,8 +16,8 @@ from planner.report.console import (
 )
 from planner.report.figures import count, letters, number, percent, quality, usd
 from planner.spec.plan import PeriodPlan, PeriodsPlan
+from planner.spec.whole import HOURS_PER_MONTH
 
-HOURS_PER_MONTH = 730.0
 FILLS = "█▓▒░"
 MOST_ROWS = 10
 MOST_COLUMNS = 60

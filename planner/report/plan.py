@@ -16,7 +16,7 @@ from planner.report.console import (
     show,
     table,
 )
-from planner.report.figures import count, letters, ms, number, percent, quality, share, usd
+from planner.report.figures import BINDS, count, letters, ms, number, percent, quality, share, usd
 from planner.report.periods import period_sections
 from planner.report.placement import placement_section
 from planner.report.reasons import reasons_section
@@ -31,9 +31,8 @@ from planner.spec.plan import (
     Survived,
     ToMeasure,
 )
+from planner.spec.whole import HOURS_PER_MONTH
 
-HOURS_PER_MONTH = 730.0
-BINDS = 0.995  # a limit used by this much binds
 N_FRONT_ROWS = 7
 N_TO_MEASURE = 3
 POOL_WIDTH = 30  # columns that a pool's name may take beside the classes
@@ -224,37 +223,28 @@ def _latency(plan: Plan) -> Iterator[RenderableType]:
     other = [f for f in figures if f.at_most_ms is None and f.class_name is None]
     common = _common_origin([*limited, *other])
     unit = f"ms, {common}" if common else "ms"
-    tried = {_asked(f): f for f in plan.simulated.latency} if plan.simulated else {}
+    tried = {f.key: f for f in plan.simulated.latency} if plan.simulated else {}
     if limited:
         yield heading(f"Limits: predicted against allowed ({unit})")
         columns = ["predicted", "band", *(["simulated"] if tried else []), "allowed", "used"]
         made = table(["limit"], columns, [""])
         for f in limited:
-            used, seen = f.ms / (f.at_most_ms or 1.0), tried.get(_asked(f))
+            used, seen = f.ms / (f.at_most_ms or 1.0), tried.get(f.key)
             cells = [ms(f.ms), _band(f), *([ms(seen.ms) if seen else "-"] if tried else [])]
             cells += [ms(f.at_most_ms), percent(used, 0)]
-            made.add_row("", _label(f), *cells, ", ".join(_notes(f, used, common, seen)))
+            made.add_row("", f.short_label, *cells, ", ".join(_notes(f, used, common, seen)))
         yield made
     if other:
         yield heading(f"Latency of all traffic ({unit})")
         made = table(["statistic"], ["predicted", "band"], [""])
         for f in other:
-            made.add_row("", _label(f), ms(f.ms), _band(f), "" if common else f.origin)
+            made.add_row("", f.short_label, ms(f.ms), _band(f), "" if common else f.origin)
         yield made
     if limited or other:
         yield indented("band: how far off the prediction may be, by the fit of the measurements")
     if plan.simulated:
         n, runs = f"{plan.simulated.n_requests:,}", count(len(plan.simulated.seeds), "run")
         yield indented(f"simulated: {n} requests in {runs}; rb simulate tries more")
-
-
-def _asked(figure: LatencyFigure | SimulatedFigure) -> tuple[str | None, str, str]:
-    return figure.class_name, figure.metric, figure.statistic
-
-
-def _label(figure: LatencyFigure) -> str:
-    scope = f" of {figure.class_name}" if figure.class_name else ""
-    return f"{figure.statistic} {figure.metric}{scope}"
 
 
 def _band(figure: LatencyFigure) -> str:
@@ -266,7 +256,7 @@ def _notes(
     figure: LatencyFigure, used: float, common: str | None, simulated: SimulatedFigure | None
 ) -> Iterator[str]:
     """Yields what is to be said about a limit: missed, binding, how it is known."""
-    if used > 1 + 1e-6:
+    if figure.is_missed:
         yield "MISSED"
     elif simulated is not None and simulated.verdict == "missed":
         yield "contradicted"

@@ -11,7 +11,7 @@ from planner.report.console import RenderableType, bullet, heading, indented, li
 from planner.report.data import as_data
 from planner.report.figures import NONE, count, ms, number, percent
 from planner.report.transition import MOST_STEPS, brief_words, peak_words, safety_words, step_words
-from planner.simulate.estimates import FOREVER_MS
+from planner.spec.base import FOREVER_MS
 from planner.spec.plan import SimulatedFigure
 
 SHORT_S = 600.0  # below it times are told in seconds
@@ -48,7 +48,7 @@ def missed_words(played: Played) -> Iterator[str]:
     for k, step in enumerate(played.steps):
         for figure in step.missed:
             when = f"in step {k}" if k else "before the first step"
-            yield f"{when} {_label(figure)} is {_ms(figure)}, allowed {ms(figure.at_most_ms)} ms"
+            yield f"{when} {figure.label} {_ms(figure)}, allowed {ms(figure.at_most_ms)} ms"
 
 
 def _sections(title: str, played: Played) -> Iterator[RenderableType]:
@@ -71,9 +71,10 @@ def _sections(title: str, played: Played) -> Iterator[RenderableType]:
     if unanswered:
         total = sum(step.n_requests for step in played.steps)
         yield bullet(f"{unanswered:,} of {total:,} requests have no answer")
-    yield from (bullet(text) for text in _unsure(played))
+    unsure = list(_unsure(played))
+    yield from map(bullet, unsure)
     if not played.missed:
-        yield bullet("no limit is missed on the way")
+        yield bullet(f"no limit is missed {'for certain' if unsure else 'on the way'}")
 
 
 def _steps(played: Played) -> RenderableType:
@@ -111,7 +112,7 @@ def _mark(step: PlayedStep) -> str:
 def _unsure(played: Played) -> Iterator[str]:
     """Yields the limits on which the runs do not suffice to say something."""
     labels = [
-        f"{_label(f)} in step {k}" if k else f"{_label(f)} before the first step"
+        f"{f.label} in step {k}" if k else f"{f.label} before the first step"
         for k, step in enumerate(played.steps)
         for f in step.figures
         if f.verdict == "too close to call"
@@ -120,9 +121,5 @@ def _unsure(played: Played) -> Iterator[str]:
         yield f"too close to call: {', '.join(labels)}; more --seeds tell"
 
 
-def _label(figure: SimulatedFigure) -> str:
-    return f"{figure.statistic} {figure.metric} of {figure.class_name or 'all traffic'}"
-
-
 def _ms(figure: SimulatedFigure) -> str:
-    return "never" if figure.ms >= FOREVER_MS else f"{ms(figure.ms)} ms"
+    return "never comes" if figure.ms >= FOREVER_MS else f"is {ms(figure.ms)} ms"

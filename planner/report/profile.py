@@ -10,6 +10,7 @@ from math import log
 import numpy as np
 from rich.console import Console
 
+from planner.latency.fit import notes_of
 from planner.latency.memory import Memory
 from planner.latency.model import LatencyModel
 from planner.profile.describe import rows
@@ -104,7 +105,7 @@ def summarise(model: LatencyModel) -> ProfileSummary:
         capacity=_capacities(model),
         left_out=left_out(profile),
         charts=charts(model),
-        notes=model.notes,
+        notes=notes_of(model),
     )
 
 

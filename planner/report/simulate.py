@@ -21,9 +21,9 @@ from planner.report.console import (
 from planner.report.data import as_data
 from planner.report.figures import NONE, count, ms, number, percent, quality, usd
 from planner.report.sparkline import levels_for, sparkline
-from planner.simulate.estimates import FOREVER_MS
 from planner.simulate.series import Series
 from planner.spec.arrays import FloatArray
+from planner.spec.base import FOREVER_MS, LatencyKey
 from planner.spec.plan import LatencyFigure, Plan, Simulated, SimulatedFigure, SimulatedPool
 
 LABEL_WIDTH = 13
@@ -62,9 +62,9 @@ def simulation_data(simulation: Simulation) -> dict[str, object]:
 
 def missed_words(plan: Plan, simulated: Simulated) -> Iterator[str]:
     """Yields each limit that is missed, in words: by how much, and what was predicted."""
-    predicted = {_key(f): f for f in plan.predicted.latency}
+    predicted = {f.key: f for f in plan.predicted.latency}
     for figure in simulated.missed:
-        text, before = _missed(figure), predicted.get(_key(figure))
+        text, before = _missed(figure), predicted.get(figure.key)
         if before is not None and _was_to_be_met(figure, before):
             text += f"; the plan predicted {_time(before.ms)}"
             if _is_other_rate(plan, simulated):
@@ -123,40 +123,28 @@ def _latency(plan: Plan, simulated: Simulated) -> Iterator[RenderableType]:
     """Yields the limited statistics against their limits, then those of all traffic."""
     limited = [f for f in simulated.latency if f.at_most_ms is not None]
     other = [f for f in simulated.latency if f.at_most_ms is None and f.class_name is None]
-    predicted = {_key(f): f for f in plan.predicted.latency}
+    predicted = {f.key: f for f in plan.predicted.latency}
     numbers = ["predicted", "simulated", "+-"]
     if limited:
         yield heading("Limits: predicted and simulated against allowed (ms)")
         made = table(["limit"], [*numbers, "allowed"], [""])
         for f in limited:
             cells = [*_figures(f, predicted), ms(f.at_most_ms)]
-            made.add_row("", _label(f), *cells, _mark(f), style=_style(f))
+            made.add_row("", f.short_label, *cells, _mark(f), style=_style(f))
         yield made
     if other:
         yield heading("Latency of all traffic (ms)")
         made = table(["statistic"], numbers)
         for f in other:
-            made.add_row("", _label(f), *_figures(f, predicted))
+            made.add_row("", f.short_label, *_figures(f, predicted))
         yield made
     if limited or other:
         yield indented("+-: 95 % interval of the simulated figure")
 
 
-Key = tuple[str | None, str, str]
-
-
-def _key(figure: LatencyFigure | SimulatedFigure) -> Key:
-    return figure.class_name, figure.metric, figure.statistic
-
-
-def _label(figure: SimulatedFigure) -> str:
-    scope = f" of {figure.class_name}" if figure.class_name else ""
-    return f"{figure.statistic} {figure.metric}{scope}"
-
-
-def _figures(figure: SimulatedFigure, predicted: dict[Key, LatencyFigure]) -> list[str]:
+def _figures(figure: SimulatedFigure, predicted: dict[LatencyKey, LatencyFigure]) -> list[str]:
     """Returns the cells of a statistic: predicted, simulated, half its interval."""
-    before = predicted.get(_key(figure))
+    before = predicted.get(figure.key)
     sure = ms(max(figure.high_ms - figure.ms, figure.ms - figure.low_ms))
     if figure.high_ms >= FOREVER_MS:
         sure = NONE if figure.ms >= FOREVER_MS else "?"
@@ -269,14 +257,14 @@ def _missed(figure: SimulatedFigure) -> str:
     limit_ms = figure.at_most_ms or 1.0
     if figure.ms >= FOREVER_MS:
         return (
-            f"{_label(figure)} misses its limit of {_time(limit_ms)} whatever the others take: "
+            f"{figure.short_label} misses its limit of {_time(limit_ms)} whatever the others take: "
             "too many requests have no answer in a known time"
         )
     times = figure.ms / limit_ms
     over = f"{times:,.1f} times"
     if times < 2.0:
         over = f"{percent(times - 1.0, 0 if times > 1.1 else 1)} above"
-    return f"{_label(figure)} is {_time(figure.ms)}, {over} its limit of {_time(limit_ms)}"
+    return f"{figure.short_label} is {_time(figure.ms)}, {over} its limit of {_time(limit_ms)}"
 
 
 def _was_to_be_met(figure: SimulatedFigure, predicted: LatencyFigure) -> bool:
@@ -292,7 +280,7 @@ def _too_close(figure: SimulatedFigure) -> str:
     else:
         what = f"{_time(figure.low_ms)} to {_time(figure.high_ms)}"
         what += f" around its limit of {_time(figure.at_most_ms or 1.0)}"
-    return f"{_label(figure)} is too close to call ({what}): more --seeds or --duration-s tell"
+    return f"{figure.short_label} is too close to call ({what}): more --seeds or --duration-s tell"
 
 
 def _time(value: float) -> str:

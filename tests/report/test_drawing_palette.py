@@ -15,6 +15,8 @@ import pytest
 
 from planner.report.drawing.marks import SERIES, Role
 from planner.report.drawing.palette import PALETTES, css_variables
+from planner.report.figure.flow import AGAIN_OPACITY, OPACITY
+from planner.report.figure.front import GROUND
 
 PROTANOPIA = [
     [0.152286, 1.052583, -0.204868],
@@ -77,6 +79,23 @@ def test_words_can_be_read(theme):
     colours = PALETTES[theme]
     for role in ("ink", "muted", "accent", "good", "warn", "bad"):
         assert contrast(colours[role], colours["surface"]) >= 4.5, role
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_words_on_ribbons_and_bands_can_be_read(theme):
+    colours = PALETTES[theme]
+
+    def over(role: str, opacity: float) -> str:
+        above, below = (
+            np.array([int(colours[r][i : i + 2], 16) for i in (1, 3, 5)]) for r in (role, "surface")
+        )
+        return "#" + "".join(f"{round(c):02x}" for c in opacity * above + (1 - opacity) * below)
+
+    for role in (*SERIES, "muted"):
+        for opacity in (OPACITY, AGAIN_OPACITY):
+            assert contrast(colours["ink"], over(role, opacity)) >= 4.5, role
+    assert contrast(colours["ink"], over("band", GROUND)) >= 4.5
+    assert contrast(colours["warn"], over("band", 0.75)) >= 4.5  # a load on a curve's band
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from drawn_plans import demo, plan_of, with_cascade
 
-from planner.report.drawing.marks import Rect, Ribbon
+from planner.report.drawing.marks import SERIES, Rect, Ribbon
 from planner.report.figure.flow import AGAIN_OPACITY, LEAST_BAR, MOST, flow, flows
 from planner.report.figure.words import NARROW, WIDE
 
@@ -106,3 +106,11 @@ def test_the_smallest_are_drawn_as_one_where_there_are_too_many():
     assert classes["29 more classes"].height == pytest.approx(per_rps * rest, rel=0.01)
     thickness = sum(m.thickness for _, m in ribbons(drawing))
     assert thickness == pytest.approx(per_rps * plan.predicted.rate_rps, rel=0.02)
+
+
+def test_what_is_drawn_as_one_has_no_class_s_colour():
+    """It would else be taken for the one whose colour it shares."""
+    merged = bars(flow(plan_of(MOST + 8, 2)), "class")
+    rest = "9 more classes"
+    assert merged[rest].role == "muted"
+    assert all(bar.role in SERIES for name, bar in merged.items() if name != rest)

@@ -7,7 +7,8 @@ from drawn_plans import demo, labels, plan_of
 
 from planner.report.drawing.marks import Line, Marker, Rect
 from planner.report.figure.limits import MOST_SPAN, limits
-from planner.report.figure.words import LOST_MS, NARROW, WIDE
+from planner.report.figure.words import NARROW, WIDE
+from planner.spec.base import FOREVER_MS
 
 
 def rows(drawing):
@@ -84,7 +85,7 @@ def test_what_lies_far_beyond_is_an_arrow_at_the_end():
 
 
 def test_answers_that_never_came_are_called_so():
-    lost = {"ms": LOST_MS, "low_ms": LOST_MS, "high_ms": LOST_MS, "verdict": "missed"}
+    lost = {"ms": FOREVER_MS, "low_ms": FOREVER_MS, "high_ms": FOREVER_MS, "verdict": "missed"}
     row, words = first_row(changed(seen=lost))
     assert any(w.text == "simulated no answer" for w in words)
     arrow = next(m for m in row.marks if isinstance(m, Marker) and m.shape == "right")

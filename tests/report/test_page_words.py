@@ -6,11 +6,13 @@ import pytest
 from drawn_plans import demo, with_periods
 from paged import hosted, missed, unbounded
 
-from planner.report.figure.words import LOST_MS
+from planner.report.page.subject import Subject
+from planner.report.page.summary import verdicts
 from planner.report.page.words import (
     answer,
     bound_sentence,
     in_words,
+    n_pools,
     price_in_words,
     proved,
     rent,
@@ -18,6 +20,7 @@ from planner.report.page.words import (
     tightest,
     traffic_sentences,
 )
+from planner.spec.base import FOREVER_MS
 from planner.spec.plan import LatencyFigure, Plan, Price
 from planner.spec.reasons import Reasons
 
@@ -44,11 +47,19 @@ def test_gpus_of_a_kind_are_added_up_and_hosted_pools_named() -> None:
     assert rent(alone) == "Rent no GPU and ask llama-3.1-70b-b200-tp2"
 
 
+def test_a_hosted_pool_has_no_replicas_of_its_own() -> None:
+    assert n_pools(demo()) == "5 replicas in 3 pools"
+    assert n_pools(hosted(demo())) == "3 replicas in 2 pools and 1 hosted pool"
+    alone = hosted(demo()).deployment[:1]
+    assert n_pools(demo().model_copy(update={"deployment": alone})) == "1 hosted pool"
+    assert n_pools(demo().model_copy(update={"deployment": ()})) == "nothing"
+
+
 def test_simulation_has_the_last_word_about_limits() -> None:
     plan = demo()
     assert tightest(missed(plan)) == "simulation MISSED p95 e2e of gsm: 20 s where 10 s is allowed"
     lost = missed(plan)
-    first = lost.simulated.latency[0].model_copy(update={"ms": LOST_MS})
+    first = lost.simulated.latency[0].model_copy(update={"ms": FOREVER_MS})
     tried = lost.simulated.model_copy(update={"latency": (first,)})
     assert tightest(lost.model_copy(update={"simulated": tried})) == (
         "simulation MISSED p95 e2e of gsm: requests stay without an answer"
@@ -61,8 +72,17 @@ def test_simulation_has_the_last_word_about_limits() -> None:
     sure = tuple(f.model_copy(update={"verdict": "met"}) for f in plan.simulated.latency[:2])
     held = plan.simulated.model_copy(update={"latency": sure})
     assert tightest(plan.model_copy(update={"simulated": held})) == (
+        "2 of 4 latency limits, all that were tried, held in simulation (tightest: p95 e2e of "
+        "gsm, used to 92.4%)"
+    )
+    two = plan.predicted.model_copy(update={"latency": plan.predicted.latency[:2]})
+    whole = plan.model_copy(update={"simulated": held, "predicted": two})
+    assert tightest(whole) == (
         "both latency limits held in simulation (tightest: p95 e2e of gsm, used to 92.4%)"
     )
+    for known, chip in ((plan, "Simulated: 2 of 4 limits hold"), (whole, "Simulated: limits hold")):
+        seen = Subject(known.model_copy(update={"simulated": held}))
+        assert chip in [words for words, _ in verdicts(seen)]
     unlimited = plan.predicted.model_copy(update={"latency": ()})
     assert "no latency limit" in tightest(plan.model_copy(update={"predicted": unlimited}))
 
@@ -193,5 +213,5 @@ def with_reasons(plan: Plan, stays: dict[str, object]) -> Plan:
 def test_deployments_in_words() -> None:
     assert in_words({"a": 1, "b": 2, "c": 3}) == "1 × a, 2 × b and 3 × c"
     assert replicas({"a": 1, "b": 2}) == (
-        '<span class="whole">1 × a,</span> <span class="whole">2 × b</span> '
+        '<span class="entry">1 × a,</span> <span class="entry">2 × b</span> '
     )

@@ -7,7 +7,7 @@ import io
 from planner.gate.finding import Finding, error, warning
 from planner.gate.judgement import Judgement
 from planner.gate.rules import RULES
-from planner.report.check import render_findings, render_judgement, verdict
+from planner.report.check import render_findings, verdict
 from planner.report.console import make_console
 from planner.report.data import findings_data
 from planner.report.rules import render_rules
@@ -59,7 +59,7 @@ def test_data_holds_every_field() -> None:
 def test_what_a_policy_keeps_back_is_said() -> None:
     stream = io.StringIO()
     judgement = Judgement((MARK,), RULES, (("stale", 2), ("stock", 0)))
-    render_judgement(judgement, make_console(stream, 80))
+    render_findings(judgement.findings, make_console(stream, 80), judgement.n_kept_back)
     assert stream.getvalue().splitlines()[-1] == (
         "0 errors, 1 warning; 2 findings of rules switched off"
     )

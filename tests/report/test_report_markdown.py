@@ -19,6 +19,8 @@ from planner.gate.finding import Finding, Rule, error, warning
 from planner.gate.judgement import Judgement
 from planner.gate.rules import RULES
 from planner.gate.way.steps import PeakGpus, PoolStep, Step, Transition
+from planner.report.page.assemble import page
+from planner.report.page.subject import Subject
 from planner.report.review.blocks import Block, fitted, n_lines
 from planner.report.review.comment import review_markdown
 from planner.report.review.escape import as_code, in_markdown
@@ -81,9 +83,13 @@ def change(old: Plan, new: Plan, way: Transition | None) -> PlanDiff:
         ((), ROUGH, "### ⚠️ Partly judged: the plan keeps every rule; every step of the change has"),
         ((), None, "### ⚠️ Partly judged: the plan keeps every rule; the steps of the change"),
         ((BAD, BAD, MILD), SAFE, "### ❌ Not safe: 2 errors (1 warning); every step of the change"),
-        (None, SAFE, "### ⚠️ Not judged: that is for `rb check`; every step of the change holds"),
+        (None, SAFE, "### ⚠️ Every step of the change holds its limits; the plan itself was not"),
         (None, UNSAFE, "### ❌ Not safe: not every step of the change holds what it has to; the p"),
-        (None, UNKNOWN, "### ⚠️ Not judged: that is for `rb check`; the steps of the change were"),
+        (
+            None,
+            UNKNOWN,
+            "### ⚠️ The steps of the change were not judged; the plan itself was not checked",
+        ),
     ],
 )
 def test_the_verdict_comes_first(
@@ -118,10 +124,11 @@ def test_what_a_reviewer_has_to_know(demo_plan: Plan, grown: Plan) -> None:
     )
     assert f"- **Replicas:** `{SMALL}` 1 → 2" in rows
     assert any(row.startswith("- **Traffic:** 4.6% goes elsewhere: ") for row in rows)
-    assert any("within 1.0% of the best possible (the plan before: 4.0%)" in row for row in rows)
     assert any(
-        row == "- **Rests on:** figures of which some are assumed, not measured" for row in rows
+        "within 1.0% of the best possible (the plan before: 4.0% off)" in row for row in rows
     )
+    mixed = "estimated latencies, and scores of which some, used or compared, are assumed"
+    assert f"- **Rests on:** {mixed}" in rows
     assert any(row.startswith(f"- **extrapolated** `{SMALL}`: runs at load 214") for row in rows)
 
 
@@ -184,7 +191,7 @@ def test_one_error_is_enough(demo_plan: Plan) -> None:
 def test_gpus_that_do_not_exist_are_told(demo_plan: Plan, grown: Plan) -> None:
     way = replace(UNSAFE, peak_gpus=(PeakGpus("h100-sxm-80g", 25, 26, 27, 26),))
     text = review_markdown(grown, judged(), demo_plan, change(demo_plan, grown, way))
-    assert "| GPUs `h100-sxm-80g` | 25 | 26 | +1, 27 on the way of 26 that exist |" in text
+    assert "| GPUs `h100-sxm-80g` | 25 | 26 | +1, 27 on the way, only 26 exist |" in text
 
 
 def test_the_class_that_loses_most_is_named(demo_plan: Plan) -> None:
@@ -196,7 +203,7 @@ def test_the_class_that_loses_most_is_named(demo_plan: Plan) -> None:
         update={"predicted": predicted.model_copy(update={"class_quality": worse})}
     )
     text = review_markdown(new, judged(), demo_plan, diff(demo_plan, new))
-    assert f"| quality of `{second}`, which loses most |" in text and "| -0.0500 |" in text
+    assert f"| quality of `{second}`, which loses most |" in text and "| -0.0500 (" in text
 
 
 def test_facts_that_are_easily_overlooked(demo_plan: Plan) -> None:
@@ -210,7 +217,7 @@ def test_facts_that_are_easily_overlooked(demo_plan: Plan) -> None:
     rows = review_markdown(new, judged(), demo_plan, diff(demo_plan, new)).splitlines()
     assert "- **Incomplete:** the search was interrupted, a better plan may exist" in rows
     assert any("its cost is within 7.0% of the best possible" in row for row in rows)
-    assert any("→ not to be had" in row for row in rows)
+    assert any("or less was found: the cheapest is $10,000" in row for row in rows)
     whole = review_markdown(demo_plan, judged())
     assert "Incomplete" not in whole
 
@@ -322,13 +329,17 @@ def test_a_plan_by_itself_says_what_to_rent_and_what_it_survives(demo_plan: Plan
     )
     kept = lost.model_copy(update={"scenario": "without 1 of 2", "survives": True})
     gone = kept.model_copy(update={"scenario": "in the simulation", "verdict": "missed"})
+    close = kept.model_copy(update={"scenario": "nearly", "verdict": "too close to call"})
     new = demo_plan.model_copy(
-        update={"deployment": (rented, *rows), "survives": (lost, kept, gone)}
+        update={"deployment": (rented, *rows), "survives": (lost, kept, gone, close)}
     )
     text = review_markdown(new, judged())
     assert f"- **Replicas:** {row.replicas} × `{row.pool}` (hosted), {rows[0].replicas} × `" in text
-    told = "- **Survives:** 1 of 3 scenarios, not: 1.2 times the traffic, in the simulation"
-    assert told in text.splitlines()
+    told = "- **Survives:** 1 of 4 scenarios, 1 too close to call, not: 1.2 times the traffic, "
+    assert f"{told}in the simulation" in text.splitlines()
+    assert "It keeps its promises in 1 of 4 scenarios; in 1 simulation cannot tell" in page(
+        Subject(new)
+    )
 
 
 def test_what_the_policy_switches_off_is_named(demo_plan: Plan) -> None:

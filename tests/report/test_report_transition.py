@@ -17,7 +17,7 @@ from planner.report.data import diff_data
 from planner.report.diff import render_diff
 from planner.report.played import missed_words, played_data, render_played
 from planner.report.transition import MOST_STEPS, peak_words, step_words, transition_sections
-from planner.simulate.estimates import FOREVER_MS
+from planner.spec.base import FOREVER_MS
 from planner.spec.plan import Plan, SimulatedFigure
 
 START = Step(
@@ -75,7 +75,7 @@ def test_what_nobody_can_judge_is_not_called_safe() -> None:
 def test_no_steps_no_section() -> None:
     assert text_of(Transition((), (PEAK,), "tables", True, ())) == ""
     worse = text_of(Transition((), (PEAK,), "tables", False, ("a new plan that holds",)))
-    assert "NOT SAFE: the new plan itself does not hold" in worse
+    assert "NOT SAFE: it takes what is not there" in worse
     assert "a safe way takes a new plan that holds" in worse
 
 
@@ -90,6 +90,8 @@ def test_words_of_steps_and_peaks() -> None:
     part = Step("shift", (), 0.25, {}, True, None, None, ())
     assert step_words(part) == "shift 25% of the way to the new routes"
     assert step_words(STOP) == "drain, then stop 5 old (5 -> 0)"
+    api = Step("start", (PoolStep("api", None, 0, 1, 0.0),), 0.0, {}, True, None, None, ())
+    assert step_words(api) == "start 1 api (hosted, 0 -> 1)"
     assert peak_words(PeakGpus("h100", 6.0, 10.0, 10.0, None)) == "6 -> 10 GPUs"
 
 
@@ -182,10 +184,15 @@ def test_a_change_that_went_wrong() -> None:
     assert list(missed_words(what)) == ["in step 3 p95 e2e of math is 12,000 ms, allowed 10,000 ms"]
 
 
+def test_what_is_unsure_is_no_promise() -> None:
+    text = played_text(played(figure(10_100.0, "too close to call")))
+    assert "no limit is missed for certain" in text and "on the way" not in text
+
+
 def test_what_never_comes() -> None:
     what = played(figure(FOREVER_MS, "missed"))
     assert "never" in played_text(what)
-    assert list(missed_words(what)) == ["in step 3 p95 e2e of math is never, allowed 10,000 ms"]
+    assert list(missed_words(what)) == ["in step 3 p95 e2e of math never comes, allowed 10,000 ms"]
 
 
 def test_nothing_to_change_is_said() -> None:

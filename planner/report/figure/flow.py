@@ -71,7 +71,7 @@ def flow(plan: Plan, width: float = WIDE) -> Drawing | None:
     high = max(_height(out, classes, per_rps, roomy), _height(into, pools, per_rps, roomy))
     left = _column(classes, out, left_x, top, high, per_rps, roomy)
     right = _column(pools, into, right_x, top, high, per_rps, roomy)
-    roles = {name: SERIES[k % len(SERIES)] for k, name in enumerate(classes)}
+    roles = _roles(plan, classes)
     marks: list[Mark] = [*key.marks, *_ribbons(plan, merged, left, right, roles)]
     marks += _class_nodes(plan, left.values(), roles, width)
     marks += _pool_nodes(plan, right.values(), width)
@@ -177,6 +177,15 @@ def _column(
         nodes[name] = _Node(name, sums[name], x, bar_top, thick, words)
         at += slot + gap
     return nodes
+
+
+def _roles(plan: Plan, classes: Sequence[str]) -> dict[str, Role]:
+    """Returns a colour for each class; those that are drawn as one have none of their own."""
+    known = plan.predicted.class_rps
+    return {
+        name: SERIES[k % len(SERIES)] if name in known else "muted"
+        for k, name in enumerate(classes)
+    }
 
 
 def _ribbons(

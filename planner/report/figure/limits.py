@@ -10,7 +10,8 @@ from planner.report.drawing.legend import Entry, legend
 from planner.report.drawing.marks import Drawing, Group, Line, Mark, Marker, Rect, Role
 from planner.report.drawing.scales import Scale
 from planner.report.drawing.text import label
-from planner.report.figure.words import LOST_MS, WIDE, is_roomy, latency, percent
+from planner.report.figure.words import WIDE, is_roomy, latency, percent
+from planner.spec.base import FOREVER_MS
 from planner.spec.plan import LatencyFigure, Plan, SimulatedFigure, Verdict
 
 LEAST_SPAN, MOST_SPAN = 1.15, 1.6  # of the axis, in what is allowed; beyond it an arrow
@@ -19,7 +20,6 @@ ROOMY_ROW, CLOSE_ROW = 46.0, 84.0
 AXIS_HEIGHT = 44.0  # px of the axis and its words
 NAME, VALUE = 13.0, 12.0  # font sizes
 BAR = 14.0  # px of a band
-TOLERANCE = 1e-6
 
 _VERDICTS: dict[Verdict, Role] = {"met": "good", "missed": "bad", "too close to call": "warn"}
 
@@ -34,8 +34,7 @@ class _Row:
 
     @property
     def name(self) -> str:
-        scope = f" of {self.figure.class_name}" if self.figure.class_name else ""
-        return f"{self.figure.statistic} {self.figure.metric}{scope}"
+        return self.figure.short_label
 
     @property
     def used_ratio(self) -> float:
@@ -44,7 +43,7 @@ class _Row:
     @property
     def reach_ratio(self) -> float:
         """Returns how far to the right its marks go; answers that never came do not count."""
-        seen = self.seen.high_ms if self.seen and self.seen.high_ms < LOST_MS else 0.0
+        seen = self.seen.high_ms if self.seen and self.seen.high_ms < FOREVER_MS else 0.0
         return max(self.figure.high_ms, seen) / self.allowed_ms
 
     @property
@@ -94,11 +93,10 @@ def limits(plan: Plan, width: float = WIDE) -> Drawing | None:
 
 def _rows(plan: Plan) -> Iterator[_Row]:
     simulated = plan.simulated.latency if plan.simulated else ()
-    seen = {(f.class_name, f.metric, f.statistic, f.at_most_ms): f for f in simulated}
+    seen = {(f.key, f.at_most_ms): f for f in simulated}
     for figure in plan.predicted.latency:
         if figure.at_most_ms is not None:
-            asked = (figure.class_name, figure.metric, figure.statistic, figure.at_most_ms)
-            yield _Row(figure, figure.at_most_ms, seen.get(asked))
+            yield _Row(figure, figure.at_most_ms, seen.get((figure.key, figure.at_most_ms)))
 
 
 def _entries(rows: list[_Row]) -> list[Entry]:
@@ -161,7 +159,7 @@ def _close_row_marks(row: _Row, scale: Scale, top: float, width: float) -> Itera
 
 
 def _ink(row: _Row) -> Role:
-    return "bad" if row.used_ratio > 1.0 + TOLERANCE else "ink"
+    return "bad" if row.figure.is_missed else "ink"
 
 
 def _bars(row: _Row, scale: Scale, y: float) -> Iterator[Mark]:
@@ -173,7 +171,7 @@ def _bars(row: _Row, scale: Scale, y: float) -> Iterator[Mark]:
     yield Rect(low, upper - BAR / 2, max(high - low, 1.0), BAR, "band", radius=3.0)
     if row.seen is not None:
         yield from _simulated(row.seen, row.allowed_ms, scale, y + 10.0)
-    role: Role = "bad" if row.used_ratio > 1.0 + TOLERANCE else "accent"
+    role: Role = "bad" if row.figure.is_missed else "accent"
     yield _marker(row.used_ratio, scale, upper, Marker(0.0, 0.0, "circle", 10.0, role))
 
 

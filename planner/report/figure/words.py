@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from planner.report.figures import number
+from planner.spec.base import FOREVER_MS
 
 WIDE, NARROW = 760.0, 340.0
 ROOMY = 560.0  # from this width on, words stand beside their marks, else above and below them
 
 IN_SECONDS_MS = 10_000.0  # a latency axis or limit from here on is read in seconds
-LOST_MS = 86_400_000.0  # stands for an answer that never came (§2)
 
 
 def is_roomy(width: float) -> bool:
@@ -18,7 +18,7 @@ def is_roomy(width: float) -> bool:
 
 def latency(ms: float, beside_ms: float | None = None) -> str:
     """Returns a latency with its unit: in s where it, or the one beside it, is at least 10 s."""
-    if ms >= LOST_MS:
+    if ms >= FOREVER_MS:
         return "no answer"
     if max(ms, beside_ms or 0.0) < IN_SECONDS_MS:
         return f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.1f} ms"

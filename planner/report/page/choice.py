@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from planner.report.figures import number, percent, quality, usd
+from planner.report.page.grades import scores_origin
 from planner.report.page.markup import Html, element, joined
 from planner.report.page.parts import Column, Section, note, table, unfolding
 from planner.report.page.pictures import FRONT, pairs, picture
+from planner.report.page.rent import load_origin
 from planner.report.page.subject import Subject
 from planner.report.page.words import in_ms, replicas
 from planner.spec.plan import FrontPoint, Plan
@@ -28,7 +30,7 @@ def choice_section(subject: Subject) -> Section | None:
         f"{len(plan.front)} deployments that no other beats in cost, quality and latency at once; "
         "this plan is one of them."
     )
-    body = joined(_explorer(subject), _table(plan))
+    body = joined(_explorer(subject) if pairs(subject) else None, _table(subject))
     return Section("choice", "What else could be had", lead, body)
 
 
@@ -62,14 +64,16 @@ def _explorer(subject: Subject) -> Html:
     )
 
 
-def _table(plan: Plan) -> Html:
+def _table(subject: Subject) -> Html:
     """Returns every point of the front, cheapest first, the chosen one strong."""
+    plan = subject.plan
     order = ordered(plan.front)
-    shows = _Shows(plan.front)
+    shows = _Shows(plan)
+    pools = {pool for point in plan.front for pool in point.deployment}
     columns = [
         Column("", "text"),
-        Column("$/h"),
-        Column("Quality"),
+        Column("$/h", source="given"),
+        Column("Quality", source=scores_origin(subject, pools=pools)),
         *shows.columns,
         Column("Replicas", "text"),
     ]
@@ -101,7 +105,9 @@ def ordered(front: Sequence[FrontPoint]) -> list[tuple[int, FrontPoint]]:
 class _Shows:
     """Which figures any point of a front has."""
 
-    def __init__(self, front: Sequence[FrontPoint]) -> None:
+    def __init__(self, plan: Plan) -> None:
+        front = plan.front
+        self.by_fit = load_origin(plan)
         self.ratio = any(p.latency_ratio is not None for p in front)
         self.ms = not self.ratio and any(p.latency_ms is not None for p in front)
         self.tried = any(p.simulated_latency_ratio is not None for p in front)
@@ -111,18 +117,14 @@ class _Shows:
     @property
     def columns(self) -> list[Column]:
         """Returns the columns that not every front has."""
-        names = [
-            (self.ratio, "Limits used"),
-            (self.ms, "Latency (ms)"),
-            (self.tried, "Simulated"),
-            (self.rate, "Times the traffic"),
-            (self.gap, "Within"),
+        every = [
+            (self.ratio, Column("Limits used", source=self.by_fit)),
+            (self.ms, Column("Latency (ms)", source=self.by_fit)),
+            (self.tried, Column("Simulated", source="simulated")),
+            (self.rate, Column("Times the traffic", source=self.by_fit)),
+            (self.gap, Column("Within", source="proved")),
         ]
-        return [
-            Column(name, source="simulated" if name == "Simulated" else None)
-            for there, name in names
-            if there
-        ]
+        return [column for there, column in every if there]
 
     def cells(self, p: FrontPoint) -> Iterator[str]:
         """Yields the figures of these columns."""
@@ -140,7 +142,7 @@ def front_data(plan: Plan) -> dict[str, object]:
     """Returns what the script knows of the front: figures as they are read, and deployments."""
     if len(plan.front) < 2:
         return {"points": []}
-    shows = _Shows(plan.front)
+    shows = _Shows(plan)
     order = ordered(plan.front)
     chosen = next((place for place, p in order if p.chosen), None)
     return {

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from planner.report.figures import number, percent, quality, usd
+from planner.report.page.grades import scores_origin
 from planner.report.page.markup import Html, element, joined
 from planner.report.page.parts import Column, Section, bullets, note, table, unfolding
 from planner.report.page.pictures import picture
+from planner.report.page.rent import load_origin
 from planner.report.page.subject import Subject
-from planner.report.page.words import HOURS_PER_MONTH, bound_sentence, replicas
+from planner.report.page.words import bound_sentence, replicas
+from planner.spec.base import worst_origin
 from planner.spec.plan import PeriodPlan, PeriodsPlan
+from planner.spec.whole import HOURS_PER_MONTH
+
+MOST_ROWS = 24
 
 
 def day_section(subject: Subject) -> Section | None:
@@ -27,9 +33,9 @@ def day_section(subject: Subject) -> Section | None:
         f"{periods.busiest}."
     )
     runs = [list(run) for _, run in groupby(periods.each, key=_runs_what)]
-    parts = [_table(periods, runs, "What runs when")]
+    parts = [_folded(_table(subject, runs, "What runs when"), "What runs when", len(runs))]
     if len(runs) < len(periods.each):
-        each = _table(periods, [[p] for p in periods.each], "What runs in each period")
+        each = _table(subject, [[p] for p in periods.each], "What runs in each period")
         parts.append(unfolding(f"All {len(periods.each)} periods as a table", each))
     remark = (
         "Requests/s, $/h, limits: the most of these hours; quality: the least; changes: replicas "
@@ -43,8 +49,17 @@ def _runs_what(period: PeriodPlan) -> dict[str, int]:
     return {d.pool: d.replicas for d in period.deployment}
 
 
-def _table(periods: PeriodsPlan, runs: Sequence[Sequence[PeriodPlan]], caption: str) -> Html:
+def _folded(made: Html, title: str, n_rows: int) -> Html:
+    """Returns a table, folded where it is longer than a screen: the drawing has said it."""
+    return made if n_rows <= MOST_ROWS else unfolding(f"{title}, {n_rows} times", made)
+
+
+def _table(subject: Subject, runs: Sequence[Sequence[PeriodPlan]], caption: str) -> Html:
     """Returns a row for each run of periods that follow each other with the same replicas."""
+    periods = subject.plan.periods
+    assert periods is not None
+    pools = {d.pool for p in periods.each for d in p.deployment}
+    by_fit = worst_origin(*(load_origin(subject.plan.in_period(p)) for p in periods.each))
     limited = any(p.predicted.latency_ratio is not None for p in periods.each)
     tried = any(p.simulated_latency_ratio is not None for p in periods.each)
     columns = [
@@ -53,8 +68,8 @@ def _table(periods: PeriodsPlan, runs: Sequence[Sequence[PeriodPlan]], caption: 
         Column("Requests/s", source="given"),
         Column("GPUs"),
         Column("$/h", source="given"),
-        Column("Quality"),
-        *([Column("Limits used")] if limited else []),
+        Column("Quality", source=scores_origin(subject, pools=pools)),
+        *([Column("Limits used", source=by_fit)] if limited else []),
         *([Column("Simulated", source="simulated")] if tried else []),
         Column("Changes"),
         Column("Replicas", "text"),

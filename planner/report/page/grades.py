@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from planner.report.figures import number, quality
 from planner.report.page.markup import Html, joined
@@ -45,7 +45,8 @@ def _by_class(subject: Subject) -> Html:
         cells = [name, number(rate), marked(quality(plan.predicted.class_quality.get(name)), known)]
         cells += [quality(tried.class_quality.get(name))] if tried else []
         rows.append(cells + ([_floor(floors.get(name))] if with_floors else []))
-    total = ["all traffic", number(plan.predicted.rate_rps), quality(plan.predicted.quality)]
+    mean = marked(quality(plan.predicted.quality), scores_origin(subject))
+    total = ["all traffic", number(plan.predicted.rate_rps), mean]
     total += [quality(tried.quality)] if tried else []
     total += [_floor(overall)] if with_floors else []
     return table(columns, rows, "Quality of each class", total=total)
@@ -55,16 +56,18 @@ def _floor(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def scores_origin(subject: Subject, class_name: str | None = None) -> Origin:
-    """Returns how well the scores are known, of a class or of all, for the models that run.
+def scores_origin(
+    subject: Subject, class_name: str | None = None, pools: Iterable[str] | None = None
+) -> Origin:
+    """Returns how well the scores are known, of a class or of all, for the models of some pools.
 
-    Without the inputs nobody knows; then as an estimate.
+    Without pools of those that the plan runs. Without the inputs nobody knows; then as an estimate.
     """
     if subject.inputs is None:
         return "estimated"
     profiles = subject.inputs.profiles.by_name()
-    named = (profiles.get(d.pool) for d in subject.plan.deployment)
-    runs = {p.pool.scored_as for p in named if p is not None}
+    named = (d.pool for d in subject.plan.deployment) if pools is None else pools
+    runs = {profiles[name].pool.scored_as for name in named if name in profiles}
     return worst_origin(
         *(
             row.origin

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from planner.report.figures import count, percent, quality
+from planner.report.figures import BINDS, count, percent, quality
 from planner.report.page.markup import Html, joined
 from planner.report.page.origins import marked
 from planner.report.page.parts import Column, Section, chip, note, table, unfolding
 from planner.report.page.pictures import picture
 from planner.report.page.subject import Subject
-from planner.report.page.words import in_ms, label
+from planner.report.page.words import in_ms
+from planner.spec.base import LatencyKey
 from planner.spec.plan import LatencyFigure, Plan, SimulatedFigure, Survived
 
-BINDS = 0.995  # a limit used by this much binds
 _TRIED, _LOST = (Column(name, source="simulated") for name in ("Simulated", "Lost requests"))
 
 
@@ -53,8 +53,12 @@ def _limits(plan: Plan, limited: list[LatencyFigure]) -> Html:
     ]
     rows = []
     for f in limited:
-        used, seen = f.ms / (f.at_most_ms or 1.0), tried.get(_asked(f))
-        cells = [label(f), marked(in_ms(f.ms), f.origin), f"{in_ms(f.low_ms)} – {in_ms(f.high_ms)}"]
+        used, seen = f.ms / (f.at_most_ms or 1.0), tried.get(f.key)
+        cells = [
+            f.short_label,
+            marked(in_ms(f.ms), f.origin),
+            f"{in_ms(f.low_ms)} – {in_ms(f.high_ms)}",
+        ]
         if tried:
             cells += _simulated(seen)
         rows.append([*cells, in_ms(f.at_most_ms), percent(used, 1), _verdict(f, seen)])
@@ -64,8 +68,8 @@ def _limits(plan: Plan, limited: list[LatencyFigure]) -> Html:
     return joined(table(columns, rows, "Each latency limit"), note(text))
 
 
-def _tried(plan: Plan) -> dict[tuple[str | None, str, str], SimulatedFigure]:
-    return {_asked(f): f for f in plan.simulated.latency} if plan.simulated else {}
+def _tried(plan: Plan) -> dict[LatencyKey, SimulatedFigure]:
+    return {f.key: f for f in plan.simulated.latency} if plan.simulated else {}
 
 
 def _simulated(seen: SimulatedFigure | None) -> list[str]:
@@ -74,20 +78,13 @@ def _simulated(seen: SimulatedFigure | None) -> list[str]:
     return [marked(in_ms(seen.ms), "simulated"), f"{in_ms(seen.low_ms)} – {in_ms(seen.high_ms)}"]
 
 
-def _asked(figure: LatencyFigure | SimulatedFigure) -> tuple[str | None, str, str]:
-    return figure.class_name, figure.metric, figure.statistic
-
-
 def _verdict(figure: LatencyFigure, seen: SimulatedFigure | None) -> Html:
-    """Returns what becomes of a limit: simulation has the last word (§9)."""
-    used = figure.ms / (figure.at_most_ms or 1.0)
-    if seen is not None and seen.verdict == "missed":
+    """Returns what becomes of a limit: it is met where neither tables nor simulation deny it."""
+    if figure.is_missed or (seen is not None and seen.verdict == "missed"):
         return chip("missed", "bad")
     if seen is not None and seen.verdict == "too close to call":
         return chip("too close to call", "warn")
-    if used > 1 + 1e-6:
-        return chip("missed", "bad")
-    if used >= BINDS:
+    if figure.ms / (figure.at_most_ms or 1.0) >= BINDS:
         return chip("met, binds", "good")
     return chip("met", "good")
 
@@ -100,8 +97,12 @@ def _others(plan: Plan, other: list[LatencyFigure]) -> Html | None:
     columns += [Column("Simulated"), Column("95% interval")] if tried else []
     rows = []
     for f in other:
-        cells = [label(f), marked(in_ms(f.ms), f.origin), f"{in_ms(f.low_ms)} – {in_ms(f.high_ms)}"]
-        rows.append(cells + (_simulated(tried.get(_asked(f))) if tried else []))
+        cells = [
+            f.short_label,
+            marked(in_ms(f.ms), f.origin),
+            f"{in_ms(f.low_ms)} – {in_ms(f.high_ms)}",
+        ]
+        rows.append(cells + (_simulated(tried.get(f.key)) if tried else []))
     made = table(columns, rows, "Latency without a limit")
     return unfolding("Latency that has no limit", made)
 

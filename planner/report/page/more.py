@@ -40,8 +40,8 @@ def _worth(worth: tuple[Worth, ...]) -> Html:
     columns = (
         Column("This change", "text"),
         Column("would", "text"),
-        Column("at most", "text"),
-        Column("then costs $/h"),
+        Column("at most", "text", "proved"),
+        Column("then costs $/h", source="given"),
     )
     order = sorted(worth, key=lambda w: -w.gain)
     rows = [
@@ -133,8 +133,8 @@ def _stays(stays: tuple[Stays, ...]) -> Html:
         Column("Now"),
         Column("Best from"),
         Column("to"),
-        Column("Proved from"),
-        Column("to"),
+        Column("Proved from", source="proved"),
+        Column("to", source="proved"),
         Column("Else better", "text"),
     )
     rows = [

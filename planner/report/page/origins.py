@@ -7,8 +7,8 @@ from typing import Literal
 from planner.report.page.markup import Html, element, joined
 from planner.spec.base import Origin
 
-Source = Origin | Literal["given"]
-"""The four of §8, and what a person states: a limit, a traffic, a price."""
+Source = Origin | Literal["given", "proved"]
+"""The four of §8, what a person states (a limit, a traffic, a price), what a solver proves."""
 
 LEGEND = "origins"
 
@@ -18,6 +18,7 @@ MEANINGS: dict[Source, str] = {
     "estimated": "by a formula fitted to measurements, or from other pools",
     "assumed": "nobody measured it; somebody took it to be so",
     "given": "stated in the question or in a price list",
+    "proved": "by a solver, of the fitted tables: no plan can do better",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from planner.report.page.markup import Html, element
+from planner.report.page.markup import Html, element, joined
 from planner.report.page.origins import Source, marked
 
 Align = Literal["text", "number"]
@@ -71,9 +71,15 @@ def table(
 def _cells(columns: Sequence[Column], row: Sequence[str]) -> list[Html]:
     first, *others = zip(columns, row, strict=True)
     name = element("th", first[1], scope="row", class_=_class(first[0]))
-    # On a phone a row becomes a card: each cell then says its column by itself.
+    # On a phone a row becomes a card: each cell then says its column, and its origin, by itself.
     cells = [
-        element("td", element("span", cell), class_=_class(column), data_name=column.name)
+        element(
+            "td",
+            element("span", cell),
+            class_=_class(column),
+            data_name=column.name,
+            data_source=None if column.source == column.name.lower() else column.source,
+        )
         for column, cell in others
     ]
     return [name, *cells]
@@ -87,6 +93,16 @@ def bullets(sentences: Iterable[str]) -> Html | None:
     """Returns a list of sentences; None where there is none."""
     items = [element("li", sentence) for sentence in sentences]
     return element("ul", items) if items else None
+
+
+def entries(texts: Iterable[str]) -> Html:
+    """Returns a list on as few lines as there is room for; an entry breaks only where it must."""
+    every = list(texts)
+    last = len(every) - 1
+    return joined(
+        joined(element("span", f"{text}{',' if n < last else ''}", class_="entry"), " ")
+        for n, text in enumerate(every)
+    )
 
 
 def note(sentence: str) -> Html:

@@ -17,7 +17,9 @@ def rent_section(subject: Subject) -> Section:
     plan = subject.plan
     when = f" in the busiest period, {plan.periods.busiest}" if plan.periods is not None else ""
     gpus = sum(d.n_gpus for d in plan.deployment)
-    lead = f"{n_pools(plan)} on {count(gpus, 'GPU')}{when}."
+    on = f" on {count(gpus, 'GPU')}" if gpus else ""
+    lead = f"{n_pools(plan)}{on}{when}."
+    lead = lead[0].upper() + lead[1:]
     body = joined(
         _table(plan),
         picture("utilisation", subject),

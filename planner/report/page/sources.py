@@ -15,6 +15,7 @@ from planner.spec.base import worst_origin
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
 from planner.spec.pool import Profile
+from planner.spec.whole import proof_of
 
 SHORT = 12  # digits of a hash that are shown
 
@@ -47,7 +48,7 @@ def sources_section(subject: Subject) -> Section:
 
 def _how_made(plan: Plan) -> Html:
     made = plan.provenance
-    bound = plan.bound if plan.periods is None else plan.periods.bound
+    bound = proof_of(plan)
     rows = [
         ("rb version", made.rb_version),
         ("Method", made.method),
@@ -75,7 +76,9 @@ def _by_figure(subject: Subject) -> Html:
     if plan.simulated is not None:
         n = f"{plan.simulated.n_requests:,} requests"
         rows.append(("Columns “simulated”", marked(n, "simulated")))
-    rows.append(("Proofs, prices, worths", "computed from the above"))
+    if proof_of(plan) is not None or any(p.gap_ratio is not None for p in plan.front):
+        rows.append(("Distances from the best", marked("a solver, by the fitted tables", "proved")))
+    rows.append(("Shadow prices, worths", "computed from the above"))
     if rests_on(subject) != plan.predicted.origin:
         rows.append(("What was compared", _compared(subject)))
     return table((Column("Figure", "text"), Column("From", "text")), rows, "Origin of each figure")

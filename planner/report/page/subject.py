@@ -9,6 +9,7 @@ from planner.errors import Fault, InputError
 from planner.report.figure.operating import Operating, operating
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
+from planner.spec.whole import changed_inputs
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Subject:
         """Returns the inputs whose content is not what the plan was made of (§7)."""
         if self.inputs is None:
             return ()
-        then, now = self.plan.provenance.inputs, self.inputs.hashes
-        return tuple(n for n in sorted({*then, *now}) if then.get(n) != now.get(n))
+        return changed_inputs(self.plan.provenance.inputs, self.inputs.hashes)
 
 
 def subject_of(plan: Plan, inputs: Inputs | None, faults: Sequence[Fault] = ()) -> Subject:

@@ -1,18 +1,19 @@
-"""The top of the page: the answer in a sentence, what speaks against it, four figures."""
+"""The top of the page: the answer in a sentence, what speaks against it, five figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner.report.figure.words import LOST_MS
-from planner.report.figures import count, fine_usd, listed, percent, quality, usd
+from planner.report.figures import count, fine_usd, is_shown_as_none, listed, percent, quality, usd
 from planner.report.page.grades import rests_on, scores_origin
 from planner.report.page.markup import Html, element, joined
 from planner.report.page.origins import marked, marks
 from planner.report.page.parts import Tone, chip, tile
 from planner.report.page.subject import Subject
-from planner.report.page.words import HOURS_PER_MONTH, PROVED_RATIO, answer, label, n_pools
+from planner.report.page.words import answer, n_pools
+from planner.spec.base import FOREVER_MS
 from planner.spec.plan import Bound, LatencyFigure, Plan, SimulatedFigure
+from planner.spec.whole import HOURS_PER_MONTH, mean_usd_per_h, proof_of
 
 
 def summary(subject: Subject) -> Html:
@@ -39,10 +40,16 @@ def verdicts(subject: Subject) -> Iterator[tuple[str, Tone]]:
         yield "Not simulated", "warn"
     elif any(f.verdict == "too close to call" for f in plan.simulated.latency):
         yield "Simulated: too close to call", "warn"
-    elif any(f.verdict for f in plan.simulated.latency):
-        yield "Simulated: limits hold", "good"
+    elif n_limits := sum(f.at_most_ms is not None for f in plan.predicted.latency):
+        n_held = sum(f.verdict is not None for f in plan.simulated.latency)
+        all_held = n_held >= n_limits
+        which = "limits hold" if all_held else f"{n_held} of {n_limits} limits hold"
+        yield f"Simulated: {which}", "good" if all_held else "warn"
     else:
         yield "Simulated", "good"
+    parts = [plan.predicted, *(p.predicted for p in (plan.periods.each if plan.periods else ()))]
+    if any(f.is_missed for part in parts for f in part.latency):
+        yield "Misses limits by its own tables", "bad"
     if any(not each.survives for each in plan.survives):
         yield "Does not survive every scenario", "bad"
     if not plan.complete:
@@ -61,7 +68,7 @@ def _warnings(subject: Subject) -> Iterator[str]:
     """Yields in sentences what stands against the plan."""
     plan = subject.plan
     if plan.contradicted:
-        missed = [label(f) for f in plan.simulated.missed] if plan.simulated else []
+        missed = [f.label for f in plan.simulated.missed] if plan.simulated else []
         missed += [each.scenario for each in plan.survives if each.verdict == "missed"]
         missed += [
             f"{text} ({p.name})"
@@ -95,12 +102,12 @@ def _tiles(subject: Subject) -> Iterator[Html]:
     yield tile("GPUs", f"{gpus:g}", _what_runs(plan))
     yield _quality(subject)
     yield _limits(plan)
-    yield _proof(plan.bound if plan.periods is None else plan.periods.bound)
+    yield _proof(proof_of(plan))
 
 
 def _cost(plan: Plan) -> Html:
     periods, predicted = plan.periods, plan.predicted
-    per_h = predicted.cost_usd_per_h if periods is None else periods.cost_usd_per_h
+    per_h = mean_usd_per_h(plan)
     more = "per hour" if periods is None else "per hour on average"
     more += f", {usd(per_h * HOURS_PER_MONTH)} per month"
     if predicted.usd_per_million_output_tokens is not None and periods is None:
@@ -131,12 +138,12 @@ def _limits(plan: Plan) -> Html:
     foreseen = max(predicted, key=_used)
     tried = [f for f in plan.simulated.latency if f.at_most_ms] if plan.simulated else []
     if not tried:
-        more = f"of {label(foreseen)} used, predicted; not simulated"
+        more = f"of {foreseen.label} used, predicted; not simulated"
         return tile("Tightest limit", marked(percent(_used(foreseen)), foreseen.origin), more)
     seen = max(tried, key=_used)
-    if seen.ms >= LOST_MS:
-        return tile("Tightest limit", "no answer", f"to requests of {label(seen)}, simulated")
-    more = f"of {label(seen)} used in simulation; at most {percent(_used(foreseen))} predicted"
+    if seen.ms >= FOREVER_MS:
+        return tile("Tightest limit", "no answer", f"to requests of {seen.label}, simulated")
+    more = f"of {seen.label} used in simulation; at most {percent(_used(foreseen))} predicted"
     return tile("Tightest limit", marked(percent(_used(seen)), "simulated"), more)
 
 
@@ -150,18 +157,19 @@ def _proof(bound: Bound | None) -> Html:
     of = "less money" if bound.objective == "cost_usd_per_h" else "more"
     if bound.objective.startswith("latency"):
         of = "less latency"
-    small = bound.gap_ratio < PROVED_RATIO
+    small = is_shown_as_none(bound.gap_ratio)
     words = (
         f"proved: by its tables, no plan does it for {of}"
         if small
         else "at most, proved by its tables"
     )
-    return tile("From the best", percent(bound.gap_ratio), words)
+    return tile("From the best", marked(percent(bound.gap_ratio), "proved"), words)
 
 
 def _what_runs(plan: Plan) -> str:
     models = sorted({d.model_name for d in plan.deployment})
-    return f"{n_pools(plan)} of {listed(models, 3)}{_when(plan)}"
+    of = f" of {listed(models, 3)}" if models else ""
+    return f"{n_pools(plan)}{of}{_when(plan)}"
 
 
 def _when(plan: Plan) -> str:

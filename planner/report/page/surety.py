@@ -11,6 +11,7 @@ from planner.report.page.parts import Column, Section, bullets, note, table, unf
 from planner.report.page.subject import Subject
 from planner.report.page.words import bound_sentence
 from planner.spec.plan import Learned, Plan, Simulated, ToMeasure
+from planner.spec.whole import proof_of
 
 
 def surety_section(subject: Subject) -> Section:
@@ -33,7 +34,7 @@ def surety_section(subject: Subject) -> Section:
 
 
 def _proved(plan: Plan) -> Iterator[str]:
-    bound = plan.bound if plan.periods is None else plan.periods.bound
+    bound = proof_of(plan)
     if bound is None:
         yield "Nothing is proved of how close this plan is to the best."
         return
@@ -110,7 +111,7 @@ def _learned(learned: tuple[Learned, ...]) -> Html | None:
         Column("Pool", "text"),
         Column("Class", "text"),
         Column("Metric", "text"),
-        Column("Up to"),
+        Column("Up to", source="simulated"),
     )
     rows = [
         (

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from planner.report.figure.words import LOST_MS
-from planner.report.figures import count, fine_usd, listed, ms, number, percent, quality, usd
-from planner.report.page.markup import Html, element, joined
-from planner.spec.base import tail_ratio
-from planner.spec.plan import Bound, LatencyFigure, Plan, Price, SimulatedFigure
-
-HOURS_PER_MONTH = 730.0
-PROVED_RATIO = 5e-4
-"""A gap below is shown as none: 0.0 %."""
+from planner.report.figures import (
+    count,
+    fine_usd,
+    is_shown_as_none,
+    listed,
+    ms,
+    number,
+    percent,
+    quality,
+    usd,
+)
+from planner.report.page.markup import Html
+from planner.report.page.parts import entries
+from planner.spec.base import FOREVER_MS, tail_ratio
+from planner.spec.plan import Bound, Plan, Price, SimulatedFigure
+from planner.spec.whole import HOURS_PER_MONTH, gpus_of
 
 MORE_TAIL = 0.2  # of the requests allowed above a percentile: by so much a limit is loosened
 A_LITTLE = 0.01  # of quality, or of a limit on a mean
@@ -52,10 +59,7 @@ def _answer_of_periods(plan: Plan) -> str:
 
 def rent(plan: Plan) -> str:
     """Returns what is to be rented by kind of GPU, e.g. 'Rent 4 b200 and 9 h100'."""
-    kinds: dict[str, float] = {}
-    for row in plan.deployment:
-        if row.gpu is not None:
-            kinds[row.gpu] = kinds.get(row.gpu, 0.0) + row.n_gpus
+    kinds = gpus_of(plan.deployment)
     hosted = sorted({row.pool for row in plan.deployment if row.gpu is None})
     parts = [f"{n:g} {gpu}" for gpu, n in sorted(kinds.items(), key=lambda k: (-k[1], k[0]))]
     said = f"Rent {together(parts)}" if parts else "Rent no GPU"
@@ -76,41 +80,37 @@ def tightest(plan: Plan) -> str:
     if not tried:
         worst = max(limited, key=lambda f: f.ms / (f.at_most_ms or 1.0))
         used = percent(worst.ms / (worst.at_most_ms or 1.0))
-        return f"its tightest limit, {label(worst)}, is predicted to be used to {used}"
+        return f"its tightest limit, {worst.label}, is predicted to be used to {used}"
     missed = [
-        f"{label(f)}: {_time(f.ms)} where {_time(f.at_most_ms or 0.0)} is allowed"
-        if f.ms < LOST_MS
-        else f"{label(f)}: requests stay without an answer"
+        f"{f.label}: {_time(f.ms)} where {_time(f.at_most_ms or 0.0)} is allowed"
+        if f.ms < FOREVER_MS
+        else f"{f.label}: requests stay without an answer"
         for f in tried
         if f.verdict == "missed"
     ]
     if missed:
         return f"simulation MISSED {listed(missed, 3)}"
-    close = [f"{label(f)} stays within {_time(f.at_most_ms or 0.0)}" for f in tried if _is_close(f)]
+    close = [f"{f.label} stays within {_time(f.at_most_ms or 0.0)}" for f in tried if _is_close(f)]
     if close:
         return f"simulation cannot tell whether {listed(close, 3)}"
     top = max(tried, key=lambda f: f.ms / (f.at_most_ms or 1.0))
     used = percent(top.ms / (top.at_most_ms or 1.0))
-    n = len(tried)
+    n, of = len(tried), len(limited)
     held = {1: "its one latency limit", 2: "both latency limits"}.get(n, f"all {n} latency limits")
-    return f"{held} held in simulation (tightest: {label(top)}, used to {used})"
+    if n < of:
+        held = f"{n} of {of} latency limits, all that were tried,"
+    return f"{held} held in simulation (tightest: {top.label}, used to {used})"
 
 
 def _is_close(figure: SimulatedFigure) -> bool:
     return figure.verdict not in (None, "met", "missed")
 
 
-def label(figure: LatencyFigure | SimulatedFigure) -> str:
-    """Returns the name of a latency figure, e.g. 'p95 e2e of chat'."""
-    scope = f" of {figure.class_name}" if figure.class_name else ""
-    return f"{figure.statistic} {figure.metric}{scope}"
-
-
 def proved(bound: Bound | None, mean: str = "") -> str:
     """Returns what is proved of a plan by its tables (§5); mean: said of the money of periods."""
     if bound is None:
         return "how far it is from the best is not proved"
-    if bound.gap_ratio < PROVED_RATIO:
+    if is_shown_as_none(bound.gap_ratio):
         return f"it is proved that {_best(bound, mean)}, by the fitted tables"
     return f"it is proved within {percent(bound.gap_ratio)} of the best possible"
 
@@ -194,7 +194,7 @@ def _change(what: str, plan: Plan) -> tuple[str, float] | None:
 
 def _looser(name: str, plan: Plan) -> tuple[str, float] | None:
     """Returns a limit loosened a little: more requests above it, or a mean 1 % later."""
-    figure = next((f for f in plan.predicted.latency if label(f) == name), None)
+    figure = next((f for f in plan.predicted.latency if f.label == name), None)
     if figure is None or figure.at_most_ms is None:
         return None
     allowed_ms = figure.at_most_ms
@@ -222,7 +222,7 @@ def _gain(unit: str, gain: float) -> str | None:
 
 def in_ms(time_ms: float | None) -> str:
     """Returns a latency in ms; one that stands for an answer that never came as what it is."""
-    return "no answer" if time_ms is not None and time_ms >= LOST_MS else ms(time_ms)
+    return "no answer" if time_ms is not None and time_ms >= FOREVER_MS else ms(time_ms)
 
 
 def _time(time_ms: float) -> str:
@@ -236,16 +236,17 @@ def in_words(deployment: dict[str, int]) -> str:
 
 
 def replicas(deployment: dict[str, int]) -> Html:
-    """Returns a deployment as a list whose entries break no line."""
-    entries = [f"{n} × {pool}" for pool, n in deployment.items()]
-    last = len(entries) - 1
-    return joined(
-        joined(element("span", f"{text}{',' if n < last else ''}", class_="whole"), " ")
-        for n, text in enumerate(entries)
-    )
+    """Returns a deployment as a list, most of whose entries stand on one line."""
+    return entries(f"{n} × {pool}" for pool, n in deployment.items())
 
 
 def n_pools(plan: Plan) -> str:
-    """Returns how many pools and replicas there are."""
-    replicas = sum(d.replicas for d in plan.deployment)
-    return f"{count(replicas, 'replica')} in {count(len(plan.deployment), 'pool')}"
+    """Returns how many pools and replicas there are; a hosted pool has none of its own."""
+    own = [d for d in plan.deployment if d.gpu is not None]
+    parts = []
+    if own:
+        replicas = count(sum(d.replicas for d in own), "replica")
+        parts.append(f"{replicas} in {count(len(own), 'pool')}")
+    if hosted := len(plan.deployment) - len(own):
+        parts.append(count(hosted, "hosted pool"))
+    return together(parts) or "nothing"

@@ -11,28 +11,42 @@ from collections.abc import Iterator, Sequence
 
 from planner.gate.diff import PlanDiff
 from planner.gate.judgement import Judgement
-from planner.report.figures import count, quality, share, signed_usd, usd
+from planner.report.changed import (
+    A_CENT,
+    A_POINT,
+    classes_words,
+    in_percent,
+    moves,
+    quality_step,
+    usd_step,
+)
+from planner.report.figures import count, quality, share, usd
 from planner.report.review.blocks import Block, fitted
 from planner.report.review.escape import as_code, in_markdown
 from planner.report.review.facts import fact_rows
 from planner.report.review.tables import (
-    A_CENT,
-    A_POINT,
+    dropped_limits,
     figures_block,
     limits_block,
-    mean_cost,
-    per_hour,
-    relative,
+    loosened_limits,
 )
-from planner.report.review.verdict import headline
+from planner.report.review.verdict import BAD, headline
 from planner.report.review.way import way_block
+from planner.report.transition import used_words
 from planner.spec.plan import Plan
+from planner.spec.whole import mean_usd_per_h
 
 N_LINES = 39  # under 40
-LEGEND = (
-    "*Quality: mean score of the answers, 0 to 1. ±: how far off a prediction may be. "
-    "Simulated: replayed request by request, 95% interval.*"
-)
+_WORDS = {
+    "p50": "p50: half of the requests are faster",
+    "p90": "p90: 9 in 10 requests are faster",
+    "p95": "p95: 19 in 20 requests are faster",
+    "p99": "p99: 99 in 100 requests are faster",
+    "ttft": "ttft: time to the first token",
+    "tpot": "tpot: time per token after it",
+    "e2e": "e2e: time to the whole answer",
+}
+_MET = {0: "no limits", 1: "the limit is predicted to be met"}
 N_ERRORS_KEPT, N_WARNINGS_KEPT = 2, 0
 
 
@@ -66,9 +80,21 @@ def review_markdown(
             more="- and {n} more facts: `rb diff`",
         ),
         _findings(warnings, "Warnings", N_WARNINGS_KEPT, where),
-        Block((LEGEND,)),
+        Block((_legend(new),)),
     ]
     return fitted(blocks, N_LINES)
+
+
+def _legend(new: Plan) -> str:
+    """Returns what the words and marks of the tables mean, as far as they are there."""
+    limited = [f for f in new.predicted.latency if f.at_most_ms is not None]
+    used = {word for f in limited for word in (f.statistic, f.metric)}
+    told = ["Quality: mean score of the answers, 0 to 1", "pool: one way to run one model"]
+    told += [words for word, words in _WORDS.items() if word in used]
+    if limited:
+        told.append("±: how far off a prediction may be")
+        told.append("simulated: replayed request by request, 95% interval")
+    return f"*{'; '.join(told)}.*"
 
 
 def _opening(
@@ -87,26 +113,51 @@ def _opening(
         if new.periods is None
         else f" Shown: its busiest period, {as_code(new.periods.busiest)}."
     )
-    yield f"{name}{in_markdown(new.title)}: {_in_short(new, old, diff)}{shown}"
+    short = f"{_in_short(new, old, diff)} {_in_time(new, old)}"
+    yield f"{name}{in_markdown(new.title)}: {short}{shown}"
 
 
 def _in_short(new: Plan, old: Plan | None, diff: PlanDiff | None) -> str:
     """Returns money, quality and traffic in one sentence, what changes in bold."""
     if diff is None or old is None:
         p, mean = new.predicted, "" if new.periods is None else " on average"
-        return f"{usd(per_hour(new))} per hour{mean}, quality {quality(p.quality)}."
+        return f"{usd(mean_usd_per_h(new))} per hour{mean}, quality {quality(p.quality)}."
+    if diff.restarts:
+        return "**the same routes to as many replicas, but these are started anew.**"
     if diff.empty:
         return "**the same replicas and the same routes as before.**"
-    money = mean_cost(old, new)
+    money = diff.mean_usd_per_h
     mean = " on average" if diff.periods_usd else ""
     cost = "the same cost"
-    if abs(money.difference or 0.0) >= A_CENT / 2:
-        cost = f"{signed_usd(money.difference or 0.0)} per hour{mean}"
-        cost += f" ({relative(money)})" if money.old else ""
-    step = diff.quality.difference or 0.0
-    better = f"quality {step:+.4f}" if abs(step) >= A_POINT / 2 else "the same quality"
+    if moves(money, A_CENT):
+        cost = in_percent(f"{usd_step(money)} per hour{mean}", money)
+    better = "the same quality"
+    if moves(diff.quality, A_POINT):
+        better = f"quality {in_percent(quality_step(diff.quality), diff.quality)}"
     moved = f"{share(diff.moved_ratio)} of the" if diff.moved_ratio else "no"
-    return f"**{cost}, {better}**, {moved} traffic goes elsewhere."
+    only_one = f" Classes {words}." if (words := classes_words(diff, as_code)) else ""
+    return f"**{cost}, {better}**, {moved} traffic goes elsewhere.{only_one}"
+
+
+def _in_time(new: Plan, old: Plan | None) -> str:
+    """Returns what becomes of the latency limits in one sentence."""
+    n = sum(f.at_most_ms is not None for f in new.predicted.latency)
+    tried = new.simulated.latency if new.simulated else ()
+    missed = {f.key for f in new.predicted.latency if f.is_missed}
+    missed |= {f.key for f in tried if f.verdict == "missed"}
+    n_close = sum(f.verdict == "too close to call" for f in tried)
+    told = [f"{BAD} {len(missed)} of {count(n, 'limit')} missed"] if missed else []
+    if not missed:
+        told.append(_MET.get(n, f"all {n} limits are predicted to be met"))
+    if n:
+        used = (p.predicted.latency_ratio for p in (new, old) if p is not None)
+        now, *then = ["none" if ratio is None else used_words(ratio, 1) for ratio in used]
+        told.append(f"the tightest used to {now}" + (f" (before: {then[0]})" if then else ""))
+    told += [f"{n_close} too close to call in simulation"] if n_close else []
+    if old is not None:
+        weaker = {"dropped": dropped_limits(new, old), "loosened": loosened_limits(new, old)}
+        told += [f"**{count(len(f), 'limit')} {how}**" for how, f in weaker.items() if f]
+    return f"Latency: {', '.join(told)}."
 
 
 def _by_severity(judgement: Judgement | None) -> tuple[list[str], list[str]]:

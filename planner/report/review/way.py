@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from planner.gate.diff import PlanDiff
 from planner.gate.way.steps import PoolStep, Step
-from planner.report.figures import count, percent
+from planner.report.changed import A_CENT
+from planner.report.figures import count, percent, usd
 from planner.report.review.blocks import Block
 from planner.report.review.escape import as_code, in_markdown
 from planner.report.review.verdict import BAD
+from planner.report.transition import used_words
 
 N_POOLS = 4  # named in one step
 _JUDGED = {
@@ -19,18 +21,25 @@ _JUDGED = {
 
 def way_block(diff: PlanDiff | None) -> Block:
     """Returns the steps of the change; nothing where there is no change, or none to tell."""
-    way = diff.transition if diff is not None and not diff.empty else None
+    way = diff.transition if diff is not None else None
     if way is None or not way.steps:
         return Block(())
     # Other marks than the lists around it have, or Markdown would make one list of them.
     rows = [f"* {BAD} A safe way takes {in_markdown(need)}" for need in way.needs]
-    rows += [f"{k}. {_told(step)}" for k, step in enumerate(way.steps, 1)]
-    judged = "; ".join((_JUDGED[way.judged_by], *way.notes))
-    head = f"**How to put it into effect** ({in_markdown(judged, 240)})"
+    rows += [f"{k}. {_told(step, way.begins_broken)}" for k, step in enumerate(way.steps, 1)]
+    rent = way.rent
+    dearer = (
+        [f"up to {usd(rent.peak_usd_per_h)} per hour of GPU rent meanwhile"]
+        if rent is not None and rent.extra_usd_per_h >= A_CENT / 2
+        else []
+    )
+    judged = "; ".join((*dearer, _JUDGED[way.judged_by], *way.notes))
+    head = f"**How to put it into effect** ({in_markdown(judged, 320)})"
     return Block(tuple(rows), (head,), 3, "* and {n} more: `rb diff`")
 
 
-def _told(step: Step) -> str:
+def _told(step: Step, begins_broken: bool) -> str:
+    """Returns what is done in a step, and how things stand after it."""
     if step.kind == "shift":
         whole = step.shifted_ratio >= 1.0
         done = (
@@ -42,19 +51,24 @@ def _told(step: Step) -> str:
         done = f"{'start' if step.kind == 'start' else 'drain, then stop'} {_pools(step.pools)}"
     state = []
     if step.utilisation_ratio is not None:
-        state.append(f"fullest pool at {percent(step.utilisation_ratio, 0)}")
+        state.append(f"fullest pool at {used_words(step.utilisation_ratio)}")
     if step.latency_ratio is not None:
-        state.append(f"tightest limit used to {percent(step.latency_ratio, 0)}")
+        state.append(f"tightest limit used to {used_words(step.latency_ratio)}")
     after = f" ({', '.join(state)})" if state else ""
     if step.holds is False:
-        after += f" {BAD} does not hold: {_problems(step)}"
+        after += f" {'as before,' if begins_broken else BAD} does not hold: {_problems(step)}"
     return f"{done}{after}"
 
 
 def _pools(pools: tuple[PoolStep, ...]) -> str:
-    named = [f"{abs(p.n_after - p.n_before)} × {as_code(p.pool, 60)}" for p in pools[:N_POOLS]]
+    named = [_pool(p) for p in pools[:N_POOLS]]
     more = len(pools) - len(named)
     return ", ".join(named) + (f" and {count(more, 'more pool')}" if more else "")
+
+
+def _pool(change: PoolStep) -> str:
+    n = abs(change.n_after - change.n_before)
+    return f"{n} × {as_code(change.pool, 60)}" + ("" if change.gpu else " (hosted)")
 
 
 def _problems(step: Step) -> str:
