@@ -16,7 +16,7 @@ from planner.choose import choose
 from planner.cli.app import run
 from planner.errors import Infeasible
 from planner.plan import make_plan
-from planner.reasons.relax import _least_stock
+from planner.reasons.relax import _least_stock, _nearest
 from planner.space import Packing
 from planner.space.parts import Part
 from planner.spec.plan import Plan
@@ -50,26 +50,24 @@ def test_a_budget_too_small_names_the_budget_that_works(tmp_path: Path) -> None:
     assert not has_answer(tmp_path / "below", small(budget_usd_per_h=enough - 0.01))
 
 
-def test_a_limit_too_tight_names_the_limit_that_works(tmp_path: Path) -> None:
+def test_a_limit_out_of_reach_names_how_near_one_comes_and_what_works(tmp_path: Path) -> None:
     question = small()
-    question["classes"][0]["limits"][0]["at_most_ms"] = 900
+    question["classes"][0]["limits"][0]["at_most_ms"] = 20
     refused = refusal(tmp_path / "no", classes=question["classes"])
-    assert "p95 e2e of easy" in refused.binding or "easy" in " ".join(refused.relaxations)
-    seconds = number(r"p95 e2e of easy at ([\d.]+) s instead", refused.relaxations)
-    question["classes"][0]["limits"][0]["at_most_ms"] = seconds * 1000 * 1.01
+    assert len(refused.conflict) == 1 and "p95 e2e of easy" in refused.conflict[0]
+    assert refused.binding == "no pool keeps p95 e2e of easy at most 20 ms, at any load or price"
+    least = number(r"p95 e2e of easy is ([\d.]+) s at least: llama-", (refused.distance,))
+    works = number(r"p95 e2e of easy at ([\d.]+) s instead of 20 ms", refused.relaxations)
+    assert number(r"below ([\d.]+) s nothing would do", refused.relaxations) >= least
+    question["classes"][0]["limits"][0]["at_most_ms"] = works * 1000 * 1.01
     assert has_answer(tmp_path / "yes", question)
 
 
-def test_a_limit_that_nothing_comes_near_is_not_called_a_conflict_of_several(
-    tmp_path: Path,
-) -> None:
-    question = small()
-    question["classes"][0]["limits"][0]["at_most_ms"] = 20
-    refused = refusal(tmp_path, classes=question["classes"])
-    assert len(refused.conflict) == 1 and "p95 e2e of easy" in refused.conflict[0]
-    assert refused.relaxations == (
-        "nothing that was found, with that limit loosened up to 10 times",
-    )
+def test_a_budget_for_no_replica_at_all_names_the_cheapest(tmp_path: Path) -> None:
+    objectives = objectives_of(tmp_path, small(budget_usd_per_h=2.0))
+    binding, distance = _nearest(objectives, enumerated(objectives), None)
+    assert binding == "a budget of 2 $/h rents nothing"
+    assert distance == "the cheapest replica is one llama-3.1-8b-h100 at 2.95 $/h"
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, TextIO
 
 import typer
 
@@ -31,17 +32,7 @@ from planner.errors import ExitCode, Fault, InputError, PlannerError
 COMPLETING = "_RB_COMPLETE"  # set by a shell that asks what to offer
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
-app = typer.Typer(
-    name="rb",
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    epilog="Exit codes: 0 clean; 1 judged and found wanting; 2 could not judge; 70 a bug of ours.",
-    help=(
-        "Plans which LLMs to serve on which GPUs, how many replicas, and which share of "
-        "requests goes where."
-    ),
-)
+
 _COMMANDS = (  # in the order in which they are needed; what each does fits one line of 80 columns
     ("init", init.init, "Writes a commented question, the start of a plan."),
     ("plan", plan.plan, "Answers the question: deployment, routes, proof."),
@@ -55,10 +46,6 @@ _COMMANDS = (  # in the order in which they are needed; what each does fits one 
     ("schema", schema.schema, "Prints the JSON Schema of a file kind."),
     ("completion", completion.completion, "Prints what makes a shell complete commands."),
 )
-for _name, _command, _does in _COMMANDS:
-    app.command(name=_name, short_help=_does)(_command)
-app.add_typer(profile.app, name="profile")
-app.add_typer(router.app, name="router")
 
 
 def _version(asked: bool) -> None:
@@ -67,7 +54,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     version: Annotated[
@@ -78,8 +64,46 @@ def _options(
         typer.echo(greeting(__version__), nl=False)
 
 
+def _app_with(commands: Iterable[tuple[str, Callable[..., None], str]]) -> typer.Typer:
+    """Returns `rb` with some of its commands."""
+    made = typer.Typer(
+        name="rb",
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        epilog=(
+            "Exit codes: 0 clean; 1 judged and found wanting; 2 could not judge; 70 a bug of ours."
+        ),
+        help=(
+            "Plans which LLMs to serve on which GPUs, how many replicas, and which share of "
+            "requests goes where."
+        ),
+    )
+    made.callback(invoke_without_command=True)(_options)
+    for name, command, does in commands:
+        made.command(name=name, short_help=does)(command)
+    return made
+
+
+app = _app_with(_COMMANDS)
+app.add_typer(profile.app, name="profile")
+app.add_typer(router.app, name="router")
+
+
+def _app_for(arguments: Sequence[str]) -> typer.Typer:
+    """Returns `rb`, with no more than the command that is asked for where one is.
+
+    What typer makes of the options of all the others takes as long as some commands do.
+    """
+    asked = [each for each in _COMMANDS if each[0] in arguments[:1]]
+    return _app_with(asked) if asked and COMPLETING not in os.environ else app
+
+
 def main() -> None:
     """Runs `rb` and exits with its code; a user's mistake never shows a traceback."""
+    # What is valid follows from the files alone: nothing that is installed beside rb has a say,
+    # and pydantic need not look through every package for it.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -89,7 +113,7 @@ def run(arguments: list[str]) -> int:
         if arguments[:1] == ["--install-completion"]:
             completion.need_shell()
         # Outside its standalone mode, typer hands errors and exits over instead of acting itself.
-        code = int(app(arguments, prog_name="rb", standalone_mode=False) or 0)
+        code = int(_app_for(arguments)(arguments, prog_name="rb", standalone_mode=False) or 0)
     except PlannerError as error:
         _report(error)
         return int(error.exit_code)
@@ -110,8 +134,7 @@ def run(arguments: list[str]) -> int:
 
 def _unwritten(error: OSError) -> int:
     """Returns the exit code where stdout takes no more, e.g. a file on a full disk."""
-    # What is still buffered goes nowhere: the interpreter would try again as it ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    _drop(sys.__stdout__)
     fault = Fault("stdout", "", f"cannot be written: {error.strerror}", "make room, or write less")
     _report(InputError([fault]))
     return int(ExitCode.COULD_NOT_JUDGE)
@@ -130,7 +153,16 @@ def _usage_or_bug(error: Exception) -> int:
     return int(ExitCode.OUR_BUG)
 
 
+def _drop(stream: TextIO | None) -> None:
+    """Lets what is still buffered go nowhere: the interpreter would try again as it ends."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _report(error: PlannerError) -> None:
-    typer.echo(str(error), err=True)
-    if isinstance(error, InputError) and len(error.faults) > 1:
-        typer.echo(f"{len(error.faults)} faults", err=True)
+    try:
+        typer.echo(str(error), err=True)
+        if isinstance(error, InputError) and len(error.faults) > 1:
+            typer.echo(f"{len(error.faults)} faults", err=True)
+    except OSError:  # stderr takes nothing: the exit code says it all
+        _drop(sys.__stderr__)

@@ -29,14 +29,15 @@ class Checked:
 
 
 def read_checked(
-    folder: Path, profiles: Path | None, policy: Path | None, against: str | None
+    folder: Path, profiles: Path | None, policy: str | None, against: str | None
 ) -> Checked:
     """Returns what a check is about.
 
     Args:
         folder: of the plan.
         profiles: folder of the profiles; by default the one near the plan.
-        policy: what the team allows; None: nothing is asked beside the plan's own rules.
+        policy: what the team allows, a file or one of a git revision; None: nothing is asked
+            beside the plan's own rules.
         against: the plan before: a folder, a file, or a git revision.
 
     Raises:
@@ -64,14 +65,24 @@ def read_checked(
     return Checked(inputs, plan, routes, sheet, asked, before)
 
 
-def _policy(path: Path, inputs: Inputs | None, faults: list[Fault]) -> Policy | None:
+def _policy(text: str, inputs: Inputs | None, faults: list[Fault]) -> Policy | None:
+    """Returns the policy; None after adding its faults."""
     from planner.files.policy import read_policy, strange_names
+    from planner.files.revisions import file_place
     from planner.gate.rules import RULES
 
-    policy = read_policy(path, [rule.id for rule in RULES], faults)
-    if policy is not None and inputs is not None:
-        faults += strange_names(policy, path, inputs)
-    return policy
+    own: list[Fault] = []
+    try:
+        with file_place(text) as path:
+            policy = read_policy(path, [rule.id for rule in RULES], own)
+            if policy is not None and inputs is not None:
+                own += strange_names(policy, path, inputs)
+            if own:
+                raise InputError(own)
+            return policy
+    except InputError as error:
+        faults += error.faults
+        return None
 
 
 def _before(against: str, profiles: Path | None, faults: list[Fault]) -> Planned | None:

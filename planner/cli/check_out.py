@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from planner.report.locate import Source
     from planner.spec.plan import Plan
 
+DATA = (".yaml", ".yml", ".csv", ".jsonl", ".npz")  # in none of them a judgement is told
 FORMATS = ("text", "markdown", "json", "junit", "sarif", "github")
 
 
@@ -51,6 +52,22 @@ def outs_of(asked: Sequence[str], format: str) -> tuple[Out, ...]:
             raise typer.BadParameter(f"--out names no file, got {text}")
         found.append(Out(head if own else format, Path(name)))
     return tuple(found)
+
+
+def refuse_inputs(outs: Sequence[Out], folder: Path) -> None:
+    """Raises InputError where a file would be written over what is judged: it is no report."""
+    from planner.errors import Fault, InputError
+    from planner.files.text import is_there, shown
+
+    own = [folder.resolve() / name for name in ("plan.json", "routes.json", "serving.json")]
+    wrong = [
+        each.path
+        for each in outs
+        if each.path.suffix in DATA or (each.path.resolve() in own and is_there(each.path))
+    ]
+    what, fix = "is data that is read, not a report", "name another file with --out"
+    if wrong:
+        raise InputError([Fault(shown(path), "", what, fix) for path in wrong])
 
 
 def text_of(told: Told, format: str) -> str:
@@ -99,6 +116,8 @@ def say(told: Told) -> None:
 
 
 def _show(told: Told, file: io.StringIO | None) -> None:
+    if told.quiet and told.judgement.ok:
+        return
     from planner.report.check import render_findings
     from planner.report.console import line, make_console
     from planner.report.console import show as write
@@ -106,9 +125,7 @@ def _show(told: Told, file: io.StringIO | None) -> None:
     console = make_console(file, width=None if file is None else 80)
     findings = told.judgement.findings
     if told.quiet:
-        errors = [f for f in findings if f.severity == "error"]
-        if errors:
-            render_findings(errors, console)
+        render_findings([f for f in findings if f.severity == "error"], console)
         return
     if told.diff is not None:
         from planner.report.diff import summary

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.offers import among
+from planner.cli.offers import among, plans
 from planner.cli.options import one_of
 from planner.cli.run_options import seconds
 
@@ -42,14 +42,18 @@ def _prices(value: list[str] | None) -> list[str] | None:
 
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Plan folder, or one that is to become one.")
+    Path,
+    typer.Argument(
+        metavar="DIR", help="Plan folder, or one that is to become one.", autocompletion=plans
+    ),
 ]
 Prompts = Annotated[
     Path | None,
     typer.Option(
         "--prompts",
         metavar="FILE",
-        help="JSON lines: prompt_id, class, text or messages, reference. [DIR/prompts.jsonl]",
+        help="JSON lines: prompt_id, class, text or messages, reference. "
+        "Default: DIR/prompts.jsonl.",
     ),
 ]
 Endpoints = Annotated[
@@ -81,7 +85,12 @@ Concurrency = Annotated[
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Of an answer.")]
 Temperature = Annotated[
     float | None,
-    typer.Option("--temperature", min=0.0, max=5.0, help="[0; 0.7 with several --samples]"),
+    typer.Option(
+        "--temperature",
+        min=0.0,
+        max=5.0,
+        help="Of the sampling. Default: 0; 0.7 with several --samples.",
+    ),
 ]
 Limit = Annotated[
     int | None,

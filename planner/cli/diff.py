@@ -60,9 +60,10 @@ def diff(
             _say_unread(text, planned)
     way = transition_of(before.plan, after.plan, after.inputs, before.inputs)
     change = compare(before.plan, after.plan, way)
-    if json or not quiet:
-        _tell(change, before, after, new, "json" if json else format or "text")
-    if exit_code and not change.empty:
+    asked = "json" if json else format or "text"
+    if asked != "text" or not quiet:  # what was asked for as data, or to be posted, is no talk
+        _tell(change, before, after, new, asked)
+    if exit_code and (not change.empty or change.restarts):
         raise typer.Exit(int(ExitCode.FOUND_WANTING))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from planner.export.fleet import Fleet
     from planner.export.fleet_of import Source
     from planner.export.targets import Target
+    from planner.files.folder_out import Written
     from planner.spec.endpoints import Server
     from planner.spec.inputs import Inputs
     from planner.spec.plan import Plan, Routes
@@ -90,7 +91,7 @@ def export(
         raise InputError.single("rb export", "", what, "see rb export --list")
     from planner.cli.progress import working
     from planner.export.targets import target_of
-    from planner.files.folder_out import other_files, write_files
+    from planner.files.folder_out import write_files
 
     target = target_of(to)
     place = out if out is not None else folder / "export" / to
@@ -100,9 +101,8 @@ def export(
         say("writing the files")
         fleet = _fleet(source, to, period)
         texts = {file.path: file.text for file in target.files(fleet)}
-        before = other_files(place, texts)
-        write_files(place, texts)
-    _tell(place, list(texts), target, fleet, before, json, quiet)
+        written = write_files(place, texts)
+    _tell(place, written, target, fleet, json, quiet)
 
 
 def _fleet(source: Source, to: str, period: str | None) -> Fleet:
@@ -210,13 +210,7 @@ def _refuse_unsound(inputs: Inputs, plan: Plan, routes: Routes, sheet: ServingSh
 
 
 def _tell(
-    place: Path,
-    written: list[str],
-    target: Target,
-    fleet: Fleet,
-    before: tuple[str, ...],
-    json: bool,
-    quiet: bool,
+    place: Path, written: Written, target: Target, fleet: Fleet, json: bool, quiet: bool
 ) -> None:
     """Says which files were written, and what a person must know of them."""
     from planner.files.text import shown
@@ -224,16 +218,20 @@ def _tell(
     from planner.report.console import plain
 
     notes = [*fleet.notes, *target.limits()]
-    if before:
-        listed = ", ".join(before[:5]) + (", ..." if len(before) > 5 else "")
-        notes.append(f"in {shown(place)} lie files that are not of this export: {listed}")
+    notes += [
+        f"{shown(place / name)} was not as rb export had written it: what was there is {kept} now"
+        for name, kept in written.kept
+    ]
+    if written.left:
+        listed = ", ".join(written.left[:5]) + (", ..." if len(written.left) > 5 else "")
+        notes.append(f"in {shown(place)} lie files of an earlier export, not of this one: {listed}")
     if json:
         data = {
             "target": target.name,
             "plan_hash": fleet.plan_hash,
             "period": fleet.period,
             "folder": shown(place),
-            "files": written,
+            "files": written.names,
             "notes": notes,
         }
         typer.echo(canonical_json(data), nl=False)
@@ -242,7 +240,7 @@ def _tell(
     for note in notes:
         typer.echo(f"note: {plain(note)}", err=True)
     if not json:
-        for name in written:
+        for name in written.names:
             typer.echo(f"wrote {shown(place / name)}")
 
 

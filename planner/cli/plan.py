@@ -38,38 +38,38 @@ def plan(
 
     Example: rb plan plans/demo --effort quick
     """
-    from planner.files.inputs import read_inputs
-    from planner.files.plans import plan_text, write_plan
-    from planner.files.sheets import write_sheet
-    from planner.parallel.workers import open_workers
-    from planner.plan import make_plan
-    from planner.sheet import make_sheet
+    with progress_bar(not quiet and not json, "reading") as moved:
+        from planner.files.inputs import read_inputs
+        from planner.files.plans import PLAN_FILE
+        from planner.files.write import check_writable
+        from planner.parallel.workers import open_workers
+        from planner.plan import make_plan
 
-    inputs = read_inputs(folder, profiles)
-    kept = _kept(folder, inputs)
-    with (
-        open_workers(workers, ray) as evaluating,
-        progress_bar(not quiet and not json, "searching") as moved,
-    ):
+        inputs = read_inputs(folder, profiles)
+        check_writable(folder / PLAN_FILE)  # before the work, not after it
+        kept = _kept(folder, inputs)
+        moved.stage("searching")
 
         def on_trial(done: int, total: int, volume: float) -> None:
             # Periods are planned for the least money: their search tells about how much.
             what = "hypervolume {:.3f}" if inputs.question.periods is None else "about ${:,.2f}"
             moved(done, total, what.format(volume))
 
-        answer = make_plan(
-            inputs,
-            effort,  # type: ignore[arg-type]
-            method,  # type: ignore[arg-type]
-            seed,
-            kept,
-            on_trial,
-            workers=evaluating,
-            on_stage=moved.stage,
-        )
-    # The plan first: it is what took the time. A kill in between is seen by `rb check`.
-    written = *write_plan(folder, answer), write_sheet(folder, make_sheet(inputs, answer))
+        with open_workers(workers, ray) as evaluating:
+            answer = make_plan(
+                inputs,
+                effort,  # type: ignore[arg-type]
+                method,  # type: ignore[arg-type]
+                seed,
+                kept,
+                on_trial,
+                workers=evaluating,
+                on_stage=moved.stage,
+            )
+        written = _write(folder, inputs, answer)
     if json:
+        from planner.files.plans import plan_text
+
         typer.echo(plan_text(answer), nl=False)
     elif not quiet:
         from planner.report.console import make_console
@@ -90,6 +90,18 @@ def _kept(folder: Path, inputs: Inputs) -> Plan | None:
 
     keep = inputs.question.keep
     return None if keep is None else need_plan(folder / keep.plan)
+
+
+def _write(folder: Path, inputs: Inputs, answer: Plan) -> tuple[Path, ...]:
+    """Writes the files of a plan; returns their paths.
+
+    The plan first: it is what took the time. A kill in between is seen by `rb check`.
+    """
+    from planner.files.plans import write_plan
+    from planner.files.sheets import write_sheet
+    from planner.sheet import make_sheet
+
+    return *write_plan(folder, answer), write_sheet(folder, make_sheet(inputs, answer))
 
 
 def _shown(path: Path) -> str:

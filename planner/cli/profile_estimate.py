@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.cli.offers import pools
 from planner.cli.options import Json, Quiet
+from planner.cli.profile_import import PipelineParallel, TensorParallel
 from planner.cli.progress import working
 from planner.errors import Fault, InputError
 
@@ -38,19 +40,18 @@ class _Target:
 
 
 def estimate(
-    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Name of the pool.")],
+    pool: Annotated[
+        str, typer.Option("--pool", metavar="NAME", help="Name of the pool.", autocompletion=pools)
+    ],
     model: Annotated[str, typer.Option("--model", metavar="NAME", help="As in models.yaml.")],
     gpu: Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU id as in gpus.yaml.")],
-    tensor_parallel: Annotated[
-        int | None,
-        typer.Option("--tensor-parallel", min=1, help="GPUs that one replica spreads over. [1]"),
-    ] = None,
-    pipeline_parallel: Annotated[int | None, typer.Option("--pipeline-parallel", min=1)] = None,
+    tensor_parallel: TensorParallel = None,
+    pipeline_parallel: PipelineParallel = None,
     weight_precision: Annotated[
         str | None, typer.Option("--weight-precision", metavar="NAME", help="E.g. fp8.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", metavar="NAME", help="As in pool.yaml. [vllm]")
+        str | None, typer.Option("--engine", metavar="NAME", help="As in pool.yaml. Default: vllm.")
     ] = None,
     max_num_seqs: Annotated[
         int | None, typer.Option("--max-num-seqs", min=1, help="The engine's setting.")
@@ -58,7 +59,9 @@ def estimate(
     input_tokens: Annotated[
         int, typer.Option("--input-tokens", min=1, help="Of the requests; 4 times as many, too.")
     ] = 512,
-    output_tokens: Annotated[int, typer.Option("--output-tokens", min=2)] = 256,
+    output_tokens: Annotated[
+        int, typer.Option("--output-tokens", min=2, help="Of the answers.")
+    ] = 256,
     source: Annotated[
         Source, typer.Option("--source", help="Measured pools, or AIConfigurator (extra aic).")
     ] = Source.ROOFLINE,

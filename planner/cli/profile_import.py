@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.cli.offers import pools
 from planner.cli.options import Json, Quiet
 from planner.errors import ExitCode, Fault, InputError
 
@@ -21,21 +22,31 @@ if TYPE_CHECKING:
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH...", help="Result files or folders of them.")
 ]
-PoolName = Annotated[str | None, typer.Option("--pool", metavar="NAME", help="Name of the pool.")]
+PoolName = Annotated[
+    str | None,
+    typer.Option("--pool", metavar="NAME", help="Name of the pool.", autocompletion=pools),
+]
 GpuId = Annotated[str | None, typer.Option(metavar="NAME", help="GPU id as in gpus.yaml.")]
 TensorParallel = Annotated[
-    int | None, typer.Option(min=1, help="GPUs that one replica spreads over. [1]")
+    int | None, typer.Option(min=1, help="GPUs that one replica spreads over. Default: 1.")
 ]
-Count = Annotated[int | None, typer.Option(min=1)]
+PipelineParallel = Annotated[int | None, typer.Option(min=1, help="Stages of layers. Default: 1.")]
+DataParallel = Annotated[
+    int | None, typer.Option(min=1, help="Engines side by side as one replica. Default: 1.")
+]
+MaxNumSeqs = Annotated[int | None, typer.Option(min=1, help="The engine's setting, if known.")]
 Replicas = Annotated[
     int | None,
-    typer.Option(min=1, help="Replicas behind the address; loads are divided by it. [1]"),
+    typer.Option(min=1, help="Replicas behind the address; loads are divided by it. Default: 1."),
 ]
-ModelName = Annotated[str | None, typer.Option(help="Default: the model id in the files.")]
-Engine = Annotated[str | None, typer.Option(help="E.g. vllm.")]
-Word = Annotated[str | None, typer.Option()]
+ModelName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Default: the model id in the files.")
+]
+Engine = Annotated[str | None, typer.Option(metavar="NAME", help="E.g. vllm.")]
+EngineVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="E.g. 0.11.0.")]
 ProfilesOut = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Profiles folder; made if missing. [profiles]")
+    Path | None,
+    typer.Option(metavar="DIR", help="Profiles folder; made if missing. Default: profiles."),
 ]
 Append = Annotated[
     bool, typer.Option("--append", help="Keep the points that are there, add the new ones.")
@@ -51,13 +62,13 @@ def import_(
     pool: PoolName = None,
     gpu: GpuId = None,
     tensor_parallel: TensorParallel = None,
-    pipeline_parallel: Count = None,
-    data_parallel: Count = None,
+    pipeline_parallel: PipelineParallel = None,
+    data_parallel: DataParallel = None,
     n_replicas: Replicas = None,
     model_name: ModelName = None,
     engine: Engine = None,
-    engine_version: Word = None,
-    max_num_seqs: Count = None,
+    engine_version: EngineVersion = None,
+    max_num_seqs: MaxNumSeqs = None,
     profiles: ProfilesOut = None,
     append: Append = False,
     against: Against = None,

@@ -87,6 +87,8 @@ def run(
     )
     where = _Where(profiles, pool_name(pool, settings), settings, session)
     kept = where.kept(restart)
+    if not quiet:
+        where.warn()
     job = _job(settings, session, lengths, trace_s, _key(api_key_env), seed)
     with _follower(session.time_budget_s, len(kept), quiet) as follower:
         result = measure(job, kept, where.save, follower)
@@ -119,6 +121,14 @@ class _Where:
         kept = read_run(self.profiles / self.name, self.settings)
         return tuple(Measured(level, point) for level, point in kept.levels)
 
+    def warn(self) -> None:
+        """Says what planning will need, before the work: a name may be mistyped."""
+        from planner.files.profile_out import unknown_facts
+        from planner.profile.load.pool import measured_pool
+
+        for note in unknown_facts(self.profiles, measured_pool(self.name, self.settings)[0]):
+            typer.echo(f"note: {note}", err=True)
+
     def save(self, measured: Sequence[Measured], found: Probed) -> None:
         """Writes all levels so far."""
         from planner.files.profile_out import profile_files
@@ -134,7 +144,7 @@ class _Where:
 
     def tell(self, result: RunResult, json: bool, quiet: bool) -> None:
         """Shows what the run has found; exit 1 where the error band is too wide."""
-        from planner.files.profile_out import read_existing, unknown_facts
+        from planner.files.profile_out import read_existing
         from planner.files.write import canonical_json
         from planner.profile.load.pool import measured_pool
         from planner.profile.load.ramp import saturation
@@ -156,12 +166,9 @@ class _Where:
             typer.echo(canonical_json(run_data(summary)), nl=False)
         elif not quiet:
             render_run(summary, make_console())
-        if not quiet:
-            for note in unknown_facts(self.profiles, summary.pool):
-                typer.echo(f"note: {note}", err=True)
-            if result.stop is not None:
-                kept = count(len(result.measured), "level")
-                typer.echo(f"{self.folder} holds {kept}; rb profile show {self.name}", err=True)
+        if not quiet and result.stop is not None:
+            kept = count(len(result.measured), "level")
+            typer.echo(f"{self.folder} holds {kept}; rb profile show {self.name}", err=True)
         if result.stop is None:
             typer.echo(self._go_on(result), err=True)
         elif summary.is_too_wide:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from planner.report.page.subject import Subject
 
 PAGE_FILE = "report.html"
+DATA = frozenset({".json", ".yaml", ".yml", ".csv", ".jsonl"})
 
 Out = Annotated[
     Path | None,
@@ -46,13 +47,24 @@ def report(
     Example: rb report plans/demo --out demo.html
     """
     place = folder.parent if folder.suffix == ".json" else folder
+    if dark and png is None and not names:
+        fix = "add --png FIGURE; a page is light or dark as its reader wants it"
+        raise InputError([Fault("--dark", "", "is about a drawing", fix)])
     subject = _subject(folder, place, profiles)
     if names:
         _list(subject)
     elif png is not None:
-        _write_png(subject, png, out or place / f"{png}.png", dark, quiet)
+        _write_png(subject, png, _no_data(out or place / f"{png}.png"), dark, quiet)
     else:
-        _write_page(subject, out or place / PAGE_FILE, quiet)
+        _write_page(subject, _no_data(out or place / PAGE_FILE), quiet)
+
+
+def _no_data(path: Path) -> Path:
+    """Returns where to write, unless that is a file which people or `rb` have written as data."""
+    if path.suffix.lower() in DATA and path.is_file():
+        fix = f"name another file, such as {path.with_suffix('.html').name}"
+        raise InputError([Fault("--out", "", f"would overwrite {path.as_posix()}", fix)])
+    return path
 
 
 def _subject(folder: Path, place: Path, profiles: Path | None) -> Subject:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.cli.offers import plans
 from planner.cli.options import Json, Quiet
 from planner.errors import Fault, InputError
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from planner.profile.collect.imported import ImportedScores
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Plan folder, or one that is to become one.")
+    Path,
+    typer.Argument(
+        metavar="DIR", help="Plan folder, or one that is to become one.", autocompletion=plans
+    ),
 ]
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH...", help="Result files or folders of them.")

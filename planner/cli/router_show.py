@@ -10,7 +10,7 @@ import typer
 
 from planner.cli.options import Json
 from planner.cli.router_options import UsdPerPoint, plan_there, rate_of, router_there
-from planner.errors import InputError
+from planner.errors import Fault, InputError
 
 if TYPE_CHECKING:
     from planner.spec.router import Router
@@ -70,13 +70,15 @@ def _folder_and_text(words: list[str]) -> tuple[Path, str]:
 
 def _router(folder: Path) -> Router:
     """Returns the trained router of a folder; raises InputError where there is none."""
+    from planner.files.folders import not_a_plan
     from planner.files.router import ROUTER_FILE
     from planner.files.text import shown
 
     router = router_there(folder)
     if router is None:
-        path = shown(folder / ROUTER_FILE)
-        raise InputError.single(path, "", "file not found", "make one: rb router train DIR")
+        fix = "make one with: rb router train DIR"
+        missing = Fault(shown(folder / ROUTER_FILE), "", "file not found", fix)
+        raise InputError([not_a_plan(folder, ROUTER_FILE) or missing])
     return router
 
 

@@ -24,9 +24,9 @@ def train(
 
     Example: rb router train plans/mine
     """
-    from planner.files.router import write_router
+    from planner.files.router import ROUTER_FILE, write_router
     from planner.files.text import shown
-    from planner.files.write import canonical_json
+    from planner.files.write import canonical_json, check_writable
     from planner.quality.rules import rules_of
     from planner.quality.train import cross_fit, train_router
     from planner.report.console import make_console
@@ -34,6 +34,7 @@ def train(
 
     with working(not quiet and not json, "reading scores") as say:
         scored = read_scored(folder, profiles)
+        check_writable(folder / ROUTER_FILE)  # before the work, not after it
         scores, usd = scored.priced.scores, scored.priced.usd_per_token
         say("learning from all folds but one")
         crossfit = cross_fit(scores, seed)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.offers import among
+from planner.cli.offers import among, pools
 from planner.cli.options import one_of
 
 APIS = ("completions", "chat")
@@ -64,7 +64,10 @@ Url = Annotated[str, typer.Option("--url", metavar="URL", help="Of an OpenAI-com
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="As the server names it.")]
 GpuName = Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU id as in gpus.yaml.")]
 PoolName = Annotated[
-    str | None, typer.Option("--pool", metavar="NAME", help="Default: made of model and GPU.")
+    str | None,
+    typer.Option(
+        "--pool", metavar="NAME", help="Default: made of model and GPU.", autocompletion=pools
+    ),
 ]
 TensorParallel = Annotated[
     int, typer.Option("--tensor-parallel", min=1, help="GPUs that one replica spreads over.")

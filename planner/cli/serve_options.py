@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.offers import among
+from planner.cli.offers import among, plans
 from planner.cli.options import one_of
 
 _DRAWN = ("random", "round_robin", "fewest_requests", "least_kv", "power_of_two", "vllm")
@@ -35,7 +35,12 @@ def _url(value: str | None) -> str | None:
 # ---- Where ---------------------------------------------------------------------------------------
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Plan folder with routes.json, as rb plan writes it.")
+    Path,
+    typer.Argument(
+        metavar="DIR",
+        help="Plan folder with routes.json, as rb plan writes it.",
+        autocompletion=plans,
+    ),
 ]
 Endpoints = Annotated[
     Path | None,
@@ -43,7 +48,7 @@ Endpoints = Annotated[
         "--endpoints",
         metavar="FILE",
         help="YAML, pool or model: url, or {url, served_model_name, api_key_env}, or a list. "
-        "[DIR/endpoints.yaml]",
+        "Default: DIR/endpoints.yaml.",
     ),
 ]
 Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="To listen on.")]

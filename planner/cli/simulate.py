@@ -94,9 +94,9 @@ def _warn(folder: Path, inputs: Inputs, plan: Plan, routes: Routes) -> None:
     """Says where a plan is not of today's inputs (§7), or its routing table not of this plan."""
     from planner.files.plans import PLAN_FILE, ROUTES_FILE, plan_hash
     from planner.files.text import shown
+    from planner.spec.whole import changed_inputs
 
-    then, now = plan.provenance.inputs, inputs.hashes
-    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    changed = changed_inputs(plan.provenance.inputs, inputs.hashes)
     if changed:
         others = f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}"
         what = f"the plan was made of other inputs than today's ({others})"

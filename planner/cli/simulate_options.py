@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.offers import among, plans
+from planner.cli.offers import among, plans, pools
 from planner.cli.options import one_of
 
 BALANCES = (
@@ -59,6 +59,7 @@ Fail = Annotated[
     typer.Option(
         "--fail",
         metavar="POOL[/N]@t[-t2][xR]",
+        autocompletion=pools,
         help="A replica dies at t s (till t2: POOL/3@0-120 is a cold start), or takes R times as "
         "long; the whole run counts then, not the busiest minutes. May be repeated.",
     ),

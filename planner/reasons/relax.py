@@ -11,14 +11,18 @@ works is found and settled like any other, and what lies between the two is said
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from planner.errors import Infeasible
 from planner.explore import Explored, seeds_of
 from planner.objectives import Objectives
 from planner.reasons.asked import Asked, Care, in_words
 from planner.reasons.conflict import Promise, find_conflict, is_impossible, promises_of, stock_of
+from planner.reasons.reach import Reach, out_of_reach, reach_of
 from planner.reasons.worth import loosened, one_more
 from planner.score import duration
 from planner.settle import Settled, settle
@@ -26,9 +30,11 @@ from planner.space import Space
 from planner.spec.arrays import IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.question import Question
+from planner.spec.workload import ScopedLimit
 
 LOOSEST_FACTOR = 10.0
-"""Limits are loosened by at most this; what needs more is hopeless for another reason."""
+"""Limits are loosened by at most this, from where the fastest pools would keep them: what needs
+more is hopeless for another reason."""
 
 BISECTIONS = 5  # of what is proved
 TIGHTENINGS = 3  # of what was found
@@ -45,7 +51,8 @@ def infeasible(
     objectives: Objectives, explored: Explored, nearest: Settled | None, inputs: Inputs
 ) -> Infeasible:
     """Returns the error that says what conflicts, how far it is, and which relaxations work."""
-    binding, distance = _nearest(objectives, explored, nearest)
+    beyond = out_of_reach(objectives)
+    binding, distance = _hopeless(beyond) if beyond else _nearest(objectives, explored, nearest)
     if not explored.complete:
         return Infeasible(binding, f"{distance}; the search was interrupted", ["let it finish"])
     near = () if nearest is None else (nearest.replicas,)
@@ -53,15 +60,46 @@ def infeasible(
     conflict = find_conflict(asked)
     found = list(_ways_out(asked, conflict, nearest))
     if not found:
-        found = [_no_way_out(conflict)]
+        found = [_no_way_out(objectives, conflict)]
     return Infeasible(binding, distance, found, [promise.what for promise in conflict])
 
 
-def _no_way_out(conflict: tuple[Promise, ...]) -> str:
+def _hopeless(beyond: Sequence[Reach]) -> tuple[str, str]:
+    """Returns which limits nothing keeps, whatever is rented, and how near to them one comes."""
+    limits = [f"{r.scoped.label} at most {duration(r.scoped.limit.at_most_ms)}" for r in beyond]
+    binding = f"no pool keeps {' and '.join(limits)}, at any load or price"
+    return binding, "; ".join(_fastest(reach) for reach in beyond)
+
+
+def _fastest(reach: Reach) -> str:
+    label = reach.scoped.label
+    if not reach.pools:
+        return f"{label} cannot be promised: no pool that may serve it has latencies"
+    where = " and ".join(reach.pools)
+    return f"{label} is {duration(reach.least_ms)} at least: {where} with little to do"
+
+
+def _no_way_out(objectives: Objectives, conflict: tuple[Promise, ...]) -> str:
     """Returns what to do where no promise relaxed alone was found to be enough."""
-    if len(conflict) == 1 and conflict[0].kind == "limit":
-        return f"nothing that was found, with that limit loosened up to {LOOSEST_FACTOR:g} times"
-    return "no single relaxation was found: relax several promises together"
+    if len(conflict) != 1 or conflict[0].limit is None:
+        return "no single relaxation was found: relax several promises together"
+    limit = conflict[0].limit
+    reach = reach_of(objectives, ScopedLimit(conflict[0].scope, limit))
+    if reach is not None and not reach.pools:
+        return "a pool whose latencies were measured (rb profile run), or no limit there"
+    loosest = duration(limit.at_most_ms * _loosest(objectives, conflict)[1])
+    return f"nothing that was found, with that limit at up to {loosest}"
+
+
+def _loosest(objectives: Objectives, promises: Sequence[Promise]) -> tuple[float, float]:
+    """Returns what limits are to be multiplied by at least, as nothing is faster, and at most."""
+    least = 1.0
+    for promise in promises:
+        assert promise.limit is not None  # it is one of limits
+        reach = reach_of(objectives, ScopedLimit(promise.scope, promise.limit))
+        if reach is not None and math.isfinite(reach.ratio):
+            least = max(least, reach.ratio)
+    return least, least * LOOSEST_FACTOR
 
 
 def _solved(asked: Asked, **update: object) -> Settled | None:
@@ -79,6 +117,8 @@ def _nearest(
         if not explored.evaluations:
             return "no deployment fits stock, memory and budget", "the box of deployments is empty"
         best = min(explored.evaluations, key=lambda e: e.violation)
+        if not best.replicas.any():
+            return _nothing_rented(objectives)
         lost = float(best.routing.unserved @ objectives.case.workload.weights)
         where = in_words(objectives.case, best.replicas)
         if lost > 1e-6:
@@ -93,6 +133,29 @@ def _nearest(
     within = _within(question)
     text = "; ".join(nearest.score.problems)
     return text, f"that is the nearest found{within}: {where} at {nearest.cost_usd_per_h:.2f} $/h"
+
+
+def _nothing_rented(objectives: Objectives) -> tuple[str, str]:
+    """Returns why the nearest deployment is none at all."""
+    space, budget = objectives.case.space, objectives.case.question.budget_usd_per_h
+    exist = {gpu: sum(offer.count for offer in offers) for gpu, offers in space.offers.items()}
+    one_each = [
+        (float(space.cost_usd_per_h(one)), name)
+        for one, name, gpu, n_gpus in zip(
+            np.eye(len(space.pool_names), dtype=np.int64),
+            space.pool_names,
+            space.gpu_of,
+            space.gpus_per_replica.tolist(),
+            strict=True,
+        )
+        if gpu is None or 0 < n_gpus <= exist.get(gpu, 0)
+    ]
+    usd_per_h, name = min(one_each, default=(0.0, ""))
+    if budget is not None and usd_per_h > budget:
+        what = f"a budget of {budget:g} $/h rents nothing"
+        return what, f"the cheapest replica is one {name} at {usd_per_h:.2f} $/h"
+    what = "the traffic cannot be carried within the limits"
+    return what, "no deployment of the box carries any part of it"
 
 
 def _within(question: Question) -> str:
@@ -175,7 +238,7 @@ def _looser_limit(asked: Asked, promise: Promise) -> str | None:
 
 def _looser(asked: Asked, promises: list[Promise]) -> str | None:
     """Returns the least loosening found to work of some limits together, None without one."""
-    least = _least_factor(asked, {_key(promise) for promise in promises})
+    least = _least_factor(asked, promises)
     if least is None:
         return None
     proved, factor, cost = least
@@ -200,15 +263,19 @@ def _key(promise: Promise) -> _Key:
     return promise.scope, limit.metric, limit.statistic
 
 
-def _least_factor(asked: Asked, chosen: set[_Key]) -> tuple[float | None, float, float] | None:
+def _least_factor(
+    asked: Asked, promises: Sequence[Promise]
+) -> tuple[float | None, float, float] | None:
     """Returns a multiple of limits that is proved too small, one that works, and its $/h."""
+    chosen = {_key(promise) for promise in promises}
+    low, loosest = _loosest(asked.objectives, promises)
 
     def at(factor: float) -> Question:
         return asked.question.model_copy(update=loosened(asked.question, chosen, factor))
 
-    if is_impossible(asked, at(LOOSEST_FACTOR)):
+    if is_impossible(asked, at(loosest)):
         return None
-    low, high = 1.0, LOOSEST_FACTOR
+    high = loosest
     for _ in range(BISECTIONS):
         middle = (low * high) ** 0.5
         if is_impossible(asked, at(middle)):
@@ -216,7 +283,7 @@ def _least_factor(asked: Asked, chosen: set[_Key]) -> tuple[float | None, float,
         else:
             high = middle
     for ratio in (*FURTHER_RATIOS, LOOSEST_FACTOR):
-        factor = min(high * ratio, LOOSEST_FACTOR)
+        factor = min(high * ratio, loosest)
         objectives = asked.of(at(factor))
         settled = None if objectives is None else asked.best(objectives)
         if settled is not None:

@@ -104,7 +104,7 @@ def test_faults_of_plan_policy_and_plan_before_are_told_together(
     (demo / "routes.json").write_text("{")
     ran = rb("check", "plans/demo", "--policy", "team.yaml", "--against", "plans/nowhere")
     assert (ran.code, ran.out) == (2, "")
-    for place in ("team.yaml:max_cost", "plans/demo/routes.json", "plans/nowhere/plan.json"):
+    for place in ("team.yaml:max_cost", "plans/demo/routes.json", "plans/nowhere"):
         assert place in ran.err
     policy.write_text("version: 1\nforbidden_gpus: [h100]\n")
     ran = rb("check", "plans/demo", "--policy", "team.yaml")
@@ -117,6 +117,46 @@ def test_a_gpu_that_the_policy_misspells(rb: Run, demo: Path, policy: Path) -> N
     assert (ran.code, ran.out) == (2, "")
     assert "team.yaml:forbidden_gpus.h100-smx-80g" in ran.err
     assert "did you mean h100-sxm-80g?" in ran.err
+
+
+def test_a_policy_of_a_revision_is_not_weakened_by_a_later_one(
+    rb: Run, demo: Path, policy: Path
+) -> None:
+    git(policy.parent, "init", "-q")
+    git(policy.parent, "add", "team.yaml")
+    git(policy.parent, "commit", "-q", "-m", "one")
+    policy.write_text(PASSES)
+    line = ("check", "plans/demo", "--format", "github", "--policy")
+    assert rb(*line, "team.yaml").code == 0
+    ran = rb(*line, "HEAD:team.yaml")
+    assert (ran.code, "title=rb policy-cost::" in ran.out) == (1, True)
+    for wrong, said in (("HEAD:gone.yaml", "no such path"), ("HEAD:", "is a folder")):
+        ran = rb(*line, wrong)
+        assert (ran.code, ran.out, f"{wrong}: {said}" in ran.err) == (2, "", True)
+    policy.write_text("version: 1\nmax_cost: 1\n")
+    git(policy.parent, "commit", "-q", "-a", "-m", "two")
+    ran = rb(*line, "HEAD:team.yaml")
+    assert (ran.code, "HEAD:team.yaml:max_cost: unknown key" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("policy", ["../team.yaml", "HEAD:team.yaml", "HEAD:../team.yaml"])
+def test_files_are_named_from_the_top_of_the_repository(
+    rb: Run, demo: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Wherever in it one stands: a review shows annotations by these paths."""
+    home = demo.parent.parent
+    (home / "team.yaml").write_text(f"{BREAKS}keep_limits: true\n")
+    git(home, "init", "-q")
+    git(home, "add", "team.yaml")
+    git(home, "commit", "-q", "-m", "one")
+    monkeypatch.chdir(demo.parent)
+    ran = rb("check", "demo", "--policy", policy, "--format", "github")
+    errors, warnings = (
+        {row.split(",")[0] for row in ran.out.splitlines() if row.startswith(f"::{kind} ")}
+        for kind in ("error", "warning")
+    )
+    assert errors == {"::error file=plans/demo/plan.json"}
+    assert warnings == {"::warning file=team.yaml"}
 
 
 # ---- The plan before -----------------------------------------------------------------------------
@@ -145,6 +185,19 @@ def test_without_it_what_compares_is_a_warning(rb: Run, demo: Path, policy: Path
     assert (ran.code, "warning policy-not-judged" in ran.out) == (0, True)
     policy.write_text("version: 1\nkeep_limits: true\nseverity: {policy-not-judged: error}\n")
     assert rb("check", "plans/demo", "--policy", "team.yaml").code == 1
+
+
+# ---- What is judged is not written over ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["question.yaml", "plan.json", "class_scores.csv"])
+def test_what_is_judged_is_not_written_over(rb: Run, demo: Path, name: str) -> None:
+    text = (demo / name).read_text()
+    for out in (f"plans/../plans/demo/{name}", f"sarif:{demo / name}"):
+        ran = rb("check", "plans/demo", "--format", "json", "--out", out)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"demo/{name}: is data that is read, not a report" in ran.err
+    assert (demo / name).read_text() == text
 
 
 # ---- Formats and files ---------------------------------------------------------------------------

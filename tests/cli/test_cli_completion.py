@@ -16,7 +16,7 @@ from shell import Run
 from planner.cli.app import run
 from planner.cli.completion import SHELLS
 from planner.export.targets import TARGETS
-from planner.files.folders import N_LOOKED_AT, plan_folders, pool_names
+from planner.files.folders import N_LOOKED_AT, not_a_plan, plan_folders, pool_names
 
 POOLS = ("llama-3.1-70b-h100-tp4", "llama-3.1-8b-h100")
 
@@ -61,6 +61,11 @@ def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("rb schema quest", ["question"]),
         ("rb profile show llama-3.1-8b-h", ["llama-3.1-8b-h100"]),
         ("rb completion f", ["fish"]),
+        ("rb serve p", ["plans/demo"]),
+        ("rb router collect p", ["plans/demo"]),
+        ("rb router import p", ["plans/demo"]),
+        ("rb simulate plans/demo --fail llama-3.1-8", ["llama-3.1-8b-h100"]),
+        ("rb profile import results --pool llama-3.1-7", ["llama-3.1-70b-h100-tp4"]),
     ],
 )
 def test_what_is_offered(here: Path, offered, line: str, words: list[str]) -> None:
@@ -85,6 +90,23 @@ def test_plan_folders_are_found_where_people_put_them(tmp_path: Path) -> None:
     assert plan_folders(tmp_path) == ["a", "plans/b", "plans/team/c"]
     assert plan_folders(tmp_path / "missing") == []
     assert pool_names(tmp_path / "missing") == []
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_by(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "plans" / "denied").mkdir()
+    is_file = Path.is_file
+
+    def looked(path: Path) -> bool:
+        if path.parent.name == "denied":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", looked)
+    assert plan_folders(here) == ["plans/demo"]
+    fault = not_a_plan(Path("plans/dmo"), "plan.json")
+    assert fault is not None and fault.fix == "did you mean plans/demo?"
 
 
 def test_a_large_tree_is_not_searched_to_its_end(

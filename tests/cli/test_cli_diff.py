@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from hand_plan import BIG, SHARES, SMALL, hand_plan
+from hand_plan import BIG, ROOT, SHARES, SMALL, hand_plan
 from shell import Run
 
 from planner.files.inputs import read_inputs
 from planner.files.plans import PLAN_FILE, write_plan
 from planner.files.sheets import write_sheet
 from planner.sheet import make_sheet
+from planner.spec.inputs import Inputs
+from planner.spec.plan import Plan
+from planner.spec.sheet import ServingSheet
 
 B200 = "llama-3.1-70b-b200-tp2"
 ELSEWHERE = {(c, B200 if p == BIG else p): share for (c, p), share in SHARES.items()}
@@ -22,22 +26,39 @@ ELSEWHERE = {(c, B200 if p == BIG else p): share for (c, p), share in SHARES.ite
 
 def git(folder: Path, *arguments: str) -> None:
     own = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *own, *arguments], cwd=folder, capture_output=True, check=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    subprocess.run(["git", *own, *arguments], cwd=folder, env=env, capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory,
+    demo_inputs: Inputs,
+    demo_plan: Plan,
+    demo_sheet: ServingSheet,
+) -> Path:
+    """A repository: main has the demo's plan, the working tree has the big model elsewhere."""
+    top = tmp_path_factory.mktemp("made")
+    folder = top / "plans" / "demo"
+    shutil.copytree(ROOT / "profiles", top / "profiles")
+    shutil.copytree(ROOT / "plans" / "demo", folder)
+    write_plan(folder, demo_plan)
+    write_sheet(folder, demo_sheet)
+    git(top, "init", "--quiet", "--initial-branch", "main")
+    git(top, "add", "--all", "--force")
+    git(top, "commit", "--quiet", "--message", "first")
+    plan = hand_plan(demo_inputs, {B200: 6, SMALL: 2}, ELSEWHERE)
+    write_plan(folder, plan)
+    write_sheet(folder, make_sheet(demo_inputs, plan))
+    return top
 
 
 @pytest.fixture
-def repository(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository: main has the demo's plan, the working tree has the big model elsewhere."""
+def repository(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it that a test may change."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"):
         monkeypatch.delenv(name, raising=False)
-    git(tmp_path, "init", "--quiet", "--initial-branch", "main")
-    git(tmp_path, "add", "--all", "--force")
-    git(tmp_path, "commit", "--quiet", "--message", "first")
-    inputs = read_inputs(demo, tmp_path / "profiles")
-    plan = hand_plan(inputs, {B200: 6, SMALL: 2}, ELSEWHERE)
-    write_plan(demo, plan)
-    write_sheet(demo, make_sheet(inputs, plan))
-    return tmp_path
+    return Path(shutil.copytree(made, tmp_path, dirs_exist_ok=True))
 
 
 def test_a_revision_against_the_working_tree(rb: Run, repository: Path) -> None:
@@ -87,7 +108,7 @@ def test_an_old_plan_that_cannot_be_had(rb: Run, repository: Path) -> None:
     assert "mian:plans/demo: unknown revision mian" in ran.err and "Traceback" not in ran.err
     both = rb("diff", "main:plans/nowhere", "plans/nowhere")
     assert both.code == 2
-    assert "no such path at main" in both.err and "plans/nowhere/plan.json" in both.err
+    assert "no such path at main" in both.err and "plans/nowhere: folder not found" in both.err
 
 
 def test_a_question_that_cannot_be_read_is_said_and_capacity_judged(
@@ -110,6 +131,14 @@ def test_bare_plans_are_judged_by_their_figures(rb: Run, repository: Path) -> No
     ran = rb("diff", "main:plans/demo", "alone/plan.json")
     assert (ran.code, ran.err) == (0, "")
     assert "no pool is beyond its capacity on the way" in ran.out and "safe:" not in ran.out
+    # Another pool.yaml under the same orders: its replicas are started anew, and that differs.
+    other = json.loads((alone / PLAN_FILE).read_text())
+    other["provenance"]["inputs"][f"profiles/{SMALL}/pool.yaml"] = "0" * 64
+    (alone / "other.json").write_text(json.dumps(other))
+    ran = rb("diff", "alone/plan.json", "alone/other.json", "--exit-code")
+    assert ran.code == 1 and "on replicas that are\nstarted anew" in ran.out
+    assert f"taken for another engine: {SMALL}" in " ".join(ran.out.split())
+    assert rb("diff", "alone/plan.json", "alone/plan.json", "--exit-code").code == 0
 
 
 def test_a_profiles_folder_that_is_none_is_refused(rb: Run, repository: Path) -> None:
@@ -142,7 +171,7 @@ def test_a_change_is_played(rb: Run, repository: Path) -> None:
     slow_traffic(repository)
     ran = rb("simulate", "plans/demo", "--from", "plans/old", "--seeds", "1", "--step-s", "60")
     assert ran.code == 0, ran.err
-    assert "1 run of the change" in ran.out and "no limit is missed on the way" in ran.out
+    assert "1 run of the change" in ran.out and "no limit is missed" in ran.out
     assert "1. start 1" in ran.out and B200 in ran.out and "2. shift the traffic" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
     data = json.loads(

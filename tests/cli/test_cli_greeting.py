@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 from shell import Run
 
 from planner import __version__
@@ -48,3 +51,19 @@ def test_every_help_fits_80_columns(
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert "Example: " in out
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    seen = list(commands_of(typer.main.get_command(app)))
+    assert len(seen) >= 20
+    for name, command in seen:
+        for option in command.params:
+            assert option.help and option.help[-1] in ".])", f"rb {name}: {option.name}"
+
+
+def commands_of(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with its name behind `rb`."""
+    for word, inner in getattr(command, "commands", {}).items():
+        yield from commands_of(inner, f"{name} {word}".strip())
+    if not hasattr(command, "commands"):
+        yield name, command

@@ -96,6 +96,44 @@ def test_a_wrong_word_on_the_command_line(
 
 
 @pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("plans/dmo", "plans/dmo: folder not found\n  fix: did you mean plans/demo?"),
+        ("demo", "demo: folder not found\n  fix: did you mean plans/demo?"),
+        ("plan/demo", "plan/demo: folder not found\n  fix: did you mean plans/demo?"),
+        ("plans/other", "plans/other: folder not found\n  fix: make one with: rb init DIR"),
+        ("plans", "plans: is no plan folder\n  fix: name one of: plans/demo, plans/quiet"),
+        (
+            "plans/demo/plan.json",
+            "plans/demo/plan.json: is not a folder\n  fix: did you mean",
+        ),
+    ],
+)
+def test_the_plan_folder_that_is_meant(rb: Run, demo: Path, typed: str, says: str) -> None:
+    (demo.parent / "quiet").mkdir()
+    (demo.parent / "quiet" / "plan.json").write_text("{}")
+    done = rb("check", typed)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(says), done.err
+    assert done.err.count("fix:") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["report"], ["simulate"], ["serve"], ["drift", "--metrics", "x"], ["router", "show", "hi"]],
+    ids=" ".join,
+)
+def test_every_command_offers_the_plan_folder_that_is_meant(
+    rb: Run, demo: Path, arguments: list[str]
+) -> None:
+    *command, last = arguments
+    words = [*command, "plans/dmo", last] if last == "hi" else [*arguments, "plans/dmo"]
+    done = rb(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "plans/dmo: folder not found\n  fix: did you mean plans/demo?\n"
+
+
+@pytest.mark.parametrize(
     ("right", "wrong", "says"),
     [
         ("quality_at_least:", "quality_at_lest:", "did you mean quality_at_least?"),

@@ -358,7 +358,7 @@ def test_against_a_plan_whose_profile_has_changed_since(rb: Run, demo: Path) -> 
 def test_against_needs_a_plan_and_one_of_its_pools(rb: Run, demo: Path) -> None:
     measured(1.0)
     ran = rb("profile", "import", "today.csv", "--against", "plans/none")
-    assert ran.code == 2 and "plans/none/plan.json: file not found" in ran.err
+    assert ran.code == 2 and "plans/none: folder not found" in ran.err
     ran = rb("profile", "import", "today.csv", "--against", "plans/demo")
     assert ran.code == 2 and "pools of this plan" in ran.err and SMALL in ran.err
     ran = rb("profile", "import", "today.csv", "--pool", SMALL[:-1], "--against", "plans/demo")

@@ -72,6 +72,8 @@ def test_a_short_run(rb: Run, fake_url: str) -> None:
     assert ran.code == 0, ran.err
     assert "fake-l4-tp2" in ran.out and "30/s" in ran.out and "2 in flight, 20 in, 8 out" in ran.err
     assert "no /metrics page" in ran.err
+    # A name that nobody knows may be mistyped: it is told before the work.
+    assert 0 <= ran.err.index("GPU l4 is not in") < ran.err.index("2 in flight")
     assert sorted(p.name for p in Path("profiles/fake-l4-tp2").iterdir()) == [
         "points.csv", "pool.yaml", "run.yaml",
     ]  # fmt: skip

@@ -15,8 +15,8 @@ from planner.files.inputs import read_inputs
 from planner.plan import make_plan
 
 LONG_WORK = {
-    "plan", "simulate", "report", "export", "profile_show", "profile_estimate", "profile_gpu",
-    "router_train", "router_eval", "router_next", "router_collect",
+    "plan", "simulate", "simulate_change", "report", "export", "profile_show", "profile_estimate",
+    "profile_gpu", "router_train", "router_eval", "router_next", "router_collect",
 }  # fmt: skip
 
 

@@ -52,6 +52,17 @@ def test_out_says_where_to(rb: Run, demo: Path) -> None:
     assert (ran.code, ran.out) == (2, "") and "\n  fix: " in ran.err
 
 
+def test_no_page_is_written_over_data(rb: Run, demo: Path) -> None:
+    for name in (PLAN_FILE, "question.yaml"):
+        before = (demo / name).read_bytes()
+        ran = rb("report", "plans/demo", "--out", f"plans/demo/{name}")
+        assert (ran.code, ran.out) == (2, "")
+        assert f"would overwrite plans/demo/{name}" in ran.err and "\n  fix: " in ran.err
+        assert (demo / name).read_bytes() == before
+    ran = rb("report", "plans/demo", "--dark")
+    assert ran.code == 2 and "add --png FIGURE" in ran.err and not PAGE.exists()
+
+
 def test_without_inputs_the_page_says_what_is_missing(rb: Run, demo: Path) -> None:
     (demo / "question.yaml").unlink()
     ran = rb("report", "plans/demo")
@@ -101,7 +112,7 @@ def test_a_pool_that_cannot_be_fitted_costs_its_curves_alone(rb: Run, demo: Path
         (lambda folder: (folder / PLAN_FILE).unlink(), "plan.json: file not found"),
         (lambda folder: (folder / PLAN_FILE).write_text("{"), "is not valid JSON"),
         (lambda folder: (folder / PLAN_FILE).write_text("{}"), "is missing"),
-        (lambda folder: folder.rename(folder.parent / "gone"), "plan.json: file not found"),
+        (lambda folder: folder.rename(folder.parent / "gone"), "plans/demo: folder not found"),
     ],
     ids=["no plan", "no JSON", "empty", "no folder"],
 )

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from router_folder import write_router_folder
 from shell import Run
 
 from planner.cli.app import run
@@ -27,7 +28,7 @@ from planner.gate.finding import error, warning
 from planner.gate.judgement import Judgement
 from planner.gate.rules import RULES
 from planner.gate.way.steps import PeakGpus, PoolStep, Step, Transition
-from planner.report.check import render_judgement
+from planner.report.check import render_findings
 from planner.report.console import make_console
 from planner.report.diff import render_diff
 from planner.report.rules import render_rules
@@ -67,7 +68,13 @@ def test_a_check_fits_the_width(width: int, n: int, word: str) -> None:
         warning("extrapolated", name, f"{name} runs outside", f"measure {name}"),
     )
     judgement = Judgement(found, RULES, (("stale", 3),))
-    assert width_of(lambda console: render_judgement(judgement, console), width) <= width
+    assert (
+        width_of(
+            lambda console: render_findings(judgement.findings, console, judgement.n_kept_back),
+            width,
+        )
+        <= width
+    )
     assert width_of(lambda console: render_rules(RULES[::7], console), width) <= width
 
 
@@ -264,3 +271,41 @@ def test_data_is_all_there_is_on_stdout(demo: Path, capsys: pytest.CaptureFixtur
     for arguments in (["check", str(demo), "--json"], ["diff", str(demo), str(demo), "--json"]):
         assert run(arguments) == 0
         json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "work", "file"),
+    [
+        (["plan", "plans/demo"], "planner.plan.make_plan", "plan.json"),
+        (["router", "train", "plans/mine"], "planner.quality.train.cross_fit", "router.npz"),
+    ],
+    ids=["plan", "router train"],
+)
+def test_where_nothing_can_be_written_no_work_is_begun(
+    rb: Run,
+    demo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    work: str,
+    file: str,
+) -> None:
+    write_router_folder(demo.parent / "mine")
+    monkeypatch.setattr(work, lambda *_given, **_named: pytest.fail("works, for nothing"))
+    monkeypatch.setattr("os.access", lambda _path, mode: not mode & os.W_OK)
+    done = rb(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert f"{arguments[-1]}/{file}: cannot be written" in done.err
+    assert "no folder that you may write to\n  fix: " in done.err
+
+
+def test_a_full_stderr_changes_no_exit_code(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "planner", "check", "plans/none"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            stderr=full,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (2, b"")

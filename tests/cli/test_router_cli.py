@@ -272,7 +272,7 @@ def test_no_prompt_enters_a_file_or_the_output(rb: Run, mine: Path) -> None:
     [
         (["{mine}", ""], "PROMPT: is empty"),
         (["{mine}", "  \n "], "PROMPT: is empty"),
-        (["plans", "hello"], "plans/router.npz: file not found"),
+        (["plans", "hello"], "plans: is no plan folder fix: did you mean plans/mine?"),
         (["{mine}", "hello", "world"], "put the prompt in quotes"),
         (["{mine}", "hello", "--class", "maths"], "did you mean math?"),
         (["{mine}", "hello", "--usd-per-point", "0"], "is not above zero"),
