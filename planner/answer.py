@@ -11,7 +11,7 @@ from planner import __version__
 from planner.case import Case
 from planner.score import Figure, Score
 from planner.spec.arrays import FloatArray, IntArray
-from planner.spec.base import worst_origin
+from planner.spec.base import FOREVER_MS, worst_origin
 from planner.spec.plan import (
     Bound,
     CascadeRoute,
@@ -344,7 +344,7 @@ def _figure(figure: Figure) -> LatencyFigure:
 
 def ms_in_file(value: float) -> float:
     """Returns a latency for the file: a percentile beyond every table is written as one day."""
-    return round(value, LATENCY_DIGITS) if np.isfinite(value) else 86_400_000.0
+    return round(value, LATENCY_DIGITS) if np.isfinite(value) else FOREVER_MS
 
 
 def _ratio(value: float | None) -> float | None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -34,7 +35,7 @@ _BLOCK = 1024  # gaps drawn at a time
 _STEPS_OF_DAY = 288  # of five minutes, the window in which a peak is planned
 _DAY_S = 86_400.0
 
-Seed = int | np.random.SeedSequence
+Seed: TypeAlias = "int | np.random.SeedSequence"  # in quotes: np.random is loaded where it is used
 
 
 # ---- Renewal processes: independent gaps of one distribution -------------------------------------

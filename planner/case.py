@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.errors import Fault, FitError, InputError
 from planner.latency.fit import fit
 from planner.latency.model import LatencyModel
-from planner.quality.cascade import CascadeOption
 from planner.space import Space, make_space, replica_faults
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.base import METRICS, Metric
@@ -21,6 +21,9 @@ from planner.spec.question import Question
 from planner.spec.table import PoolTable
 from planner.spec.workload import RequestShape, ScopedLimit, Workload
 from planner.workload import arrival_cv, make_workload, with_split_times
+
+if TYPE_CHECKING:
+    from planner.quality.cascade import CascadeOption
 
 IDLE_LOAD = 0.2
 """More replicas than keep a pool busier than this, with all traffic on it, are not considered."""

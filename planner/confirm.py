@@ -255,9 +255,7 @@ def _share(ratio: float) -> str:
 def worst(simulated: Simulated) -> tuple[float, str]:
     """Returns the largest simulated / allowed latency and the name of that statistic."""
     return max(
-        (f.ms / f.at_most_ms, f"{f.statistic} {f.metric} of {f.class_name or 'all traffic'}")
-        for f in simulated.latency
-        if f.at_most_ms is not None
+        (f.ms / f.at_most_ms, f.label) for f in simulated.latency if f.at_most_ms is not None
     )
 
 

@@ -13,18 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.case import Case, make_case
-from planner.offered import offered
-from planner.quality.cascade import CascadeOption
 from planner.score import Score, score
 from planner.spec.arrays import FloatArray, IntArray
 from planner.spec.inputs import Inputs
 from planner.spec.plan import CascadeRoute, Plan
 from planner.spec.table import PoolTable
 from planner.spec.workload import Cascade, Workload
+
+if TYPE_CHECKING:
+    from planner.quality.cascade import CascadeOption
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def case_of(inputs: Inputs, plan: Plan, cascades: Sequence[CascadeOption] | None
     case = make_case(inputs, learned=plan.learned)
     if not plan.cascades:
         return case
+    from planner.offered import offered  # other plans need none of it
+
     options = offered(inputs, case) if cascades is None else tuple(cascades)
     case = make_case(inputs, case.models, plan.learned, options)
     return replace(case, workload=case.workload.without(unused_cascades(case, plan)))

@@ -23,13 +23,20 @@ import numpy as np
 
 from planner.routing import truth
 from planner.spec.arrays import FloatArray, IntArray
-from planner.spec.base import METRICS, Metric, Origin, Statistic, worst_origin
+from planner.spec.base import (
+    METRICS,
+    LatencyKey,
+    Metric,
+    Origin,
+    Statistic,
+    latency_label,
+    worst_origin,
+)
 from planner.spec.question import LatencyObjective, Limit
 from planner.spec.table import PoolTable, survival_at_time
 from planner.spec.workload import ScopedLimit, Workload
 
-Asked = tuple[str | None, Metric, Statistic]
-"""A statistic by its class, or None for all traffic."""
+Asked = LatencyKey
 
 MET_TOLERANCE = 1e-6
 """Shares are rounded to 6 decimals; a limit may be missed by as much."""
@@ -56,7 +63,7 @@ class Figure:
     @property
     def label(self) -> str:
         """Returns a short name, e.g. 'p95 e2e of math'."""
-        return f"{self.statistic} {self.metric} of {self.class_name or 'all traffic'}"
+        return latency_label(self.class_name, self.metric, self.statistic)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,7 +35,6 @@ from planner.answer import RATIO_DIGITS, ms_in_file
 from planner.case import Case
 from planner.files.plans import plan_hash
 from planner.ordered import Rescored, case_of, rescore
-from planner.quality.cascade import CascadeOption
 from planner.routing import truth
 from planner.score import Asked, Figure, figures_of
 from planner.simulate.engines import UNBOUNDED_BLOCKS, engine_of, request_ps
@@ -55,6 +55,9 @@ from planner.spec.sheet import (
 )
 from planner.spec.workload import RequestShape, ScopedLimit
 from planner.workload import arrival_cv
+
+if TYPE_CHECKING:
+    from planner.quality.cascade import CascadeOption
 
 KNOT_ERROR = 0.004
 """Relative error of a step between two knots, below the 0.5 % that rounding may make of it."""
@@ -256,8 +259,10 @@ def _work_per_token(
     case: Case, again: Rescored, rows: IntArray, weight: FloatArray, p: int, side: str
 ) -> float:
     """Returns what one more token of some rows (n,) adds to the load of a pool, in s."""
-    shapes = [row[p] for row in again.workload.shapes]
     mix = again.tables[p].mix
+    # What sends nothing has no say; with many classes most of them send nothing to most pools.
+    heard = (mix > 0) | np.isin(np.arange(mix.size), rows) if mix.any() else np.ones(mix.size)
+    shapes = [row[p] if h else None for row, h in zip(again.workload.shapes, heard, strict=True)]
     # Rows that carry nothing are asked for their own work alone.
     share = mix if mix[rows].sum() > 0 else _only(mix.size, rows, weight)
     tokens, loads = [], []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.arrivals import RateCurve
 from planner.errors import Fault, InputError
-from planner.quality.cascade import CascadeOption
 from planner.quality.inferred import mixed_models
 from planner.quality.lengths import PLANNED, Nodes, observed_nodes
 from planner.quality.means import class_models
@@ -28,6 +28,9 @@ from planner.spec.question import (
 )
 from planner.spec.table import PoolTable
 from planner.spec.workload import Cascade, RequestShape, ScopedLimit, Workload
+
+if TYPE_CHECKING:
+    from planner.quality.cascade import CascadeOption
 
 PEAK_WINDOW_S = 300.0
 SPLIT_METRICS: tuple[Metric, ...] = ("ttft", "e2e")

@@ -24,7 +24,7 @@ from planner.latency.bands import Bands
 from planner.latency.lattice import NOISE_WEIGHT, Survival, noise_factor, time_grid
 from planner.latency.moments import ClassMoments
 from planner.latency.regress import LogProblem, fit_log
-from planner.spec.arrays import FloatArray
+from planner.spec.arrays import FloatArray, distinct
 from planner.spec.base import METRICS, Metric
 from planner.spec.pool import CapacityPoint, Profile
 from planner.spec.table import PoolTable
@@ -181,7 +181,7 @@ def _unknown(
     n_classes: int, limits: Sequence[ScopedLimit]
 ) -> tuple[dict[Metric, FloatArray], dict[Metric, FloatArray], dict[Metric, FloatArray]]:
     """Returns a table in which every request takes forever."""
-    times = {m: np.unique([1.0, *_nodes(m, limits), UNKNOWN_MS]) for m in METRICS}
+    times = {m: distinct(np.array([1.0, *_nodes(m, limits), UNKNOWN_MS])) for m in METRICS}
     mean = {m: np.full((n_classes, _LOADS.size), UNKNOWN_MS) for m in METRICS}
     survival = {m: np.ones((n_classes, _LOADS.size, times[m].size)) for m in METRICS}
     return times, mean, survival

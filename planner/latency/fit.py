@@ -200,22 +200,32 @@ def _assemble(
         bands=bands,
         fit_error_ratio=left_out,
         notes=tuple(notes),
+        measured_shape=_shape(steps[0].moments),
     )
-    model = corrected(model)
-    return replace(model, notes=model.notes + _convexity_note(model, steps[0].moments))
+    return corrected(model)
 
 
-def _convexity_note(model: LatencyModel, moments: MixMoments) -> tuple[str, ...]:
-    """Returns a note where routing, which sees convex hulls, sees too little load."""
-    shape = RequestShape(np.array([moments.prompt_tokens]), np.array([moments.output_tokens]))
-    table = model.tabulate([shape], np.ones(1))
+def notes_of(model: LatencyModel) -> tuple[str, ...]:
+    """Returns all that there is to note of a fitted model.
+
+    One note more than its own, which takes a table: where routing, which sees convex hulls, sees
+    too little load.
+    """
+    if model.measured_shape is None:
+        return model.notes
+    table = model.tabulate([model.measured_shape], np.ones(1))
     gap = envelope_gap(table.loads, table.loads * table.mean_ms["e2e"][0])
     if gap <= MAX_ENVELOPE_GAP:
-        return ()
+        return model.notes
     return (
+        *model.notes,
         f"requests in the system over the load are up to {gap:.0%} above their convex hull, "
         "which is what routing sees",
     )
+
+
+def _shape(moments: MixMoments) -> RequestShape:
+    return RequestShape(np.array([moments.prompt_tokens]), np.array([moments.output_tokens]))
 
 
 def _reach(steps: Sequence[Observation], high: float) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planner.spec.arrays import FloatArray
+from planner.spec.arrays import FloatArray, distinct
 
 FINE = 480
 JITTER = 0.03
@@ -62,13 +62,13 @@ def cell_means(cumulative: FloatArray, integral: FloatArray) -> FloatArray:
 def time_grid(low_ms: float, high_ms: float, nodes_ms: Sequence[float]) -> FloatArray:
     """Returns ascending log-spaced times in ms from low to high, the given nodes among them."""
     even = np.exp(np.linspace(np.log(low_ms), np.log(high_ms), N_TIMES))
-    exact = np.unique(np.asarray(nodes_ms, dtype=np.float64))
+    exact = distinct(np.asarray(nodes_ms, dtype=np.float64))
     # A grid time that nearly coincides with a limit adds nothing but a tiny interval.
     gap = (even[1] / even[0]) ** 0.25
     keep = np.ones(even.size, dtype=np.bool_)
     for node in exact:
         keep &= (even < node / gap) | (even > node * gap)
-    return np.unique(np.concatenate([even[keep], exact]))
+    return distinct(np.concatenate([even[keep], exact]))
 
 
 class Survival:

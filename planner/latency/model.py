@@ -50,6 +50,7 @@ class LatencyModel:
     notes: tuple[str, ...] = ()
     ttft_correction: Pchip = field(default_factory=Pchip)  # log measured/predicted over rho
     tpot_correction: Pchip = field(default_factory=Pchip)
+    measured_shape: RequestShape | None = None  # of the first measured load
 
     def tabulate(
         self,

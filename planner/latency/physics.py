@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -57,8 +58,8 @@ class Prior:
 def blind_prior(token_ms: Sequence[float], n: Sequence[float]) -> Prior:
     """Returns the prior of a machine of which nothing is known but times per token at n."""
     step = 0.7 * float(min(token_ms))
-    each = 0.3 * float(np.median(np.asarray(token_ms) / np.maximum(n, 1.0)))
-    typical = float(np.median(token_ms))
+    each = 0.3 * median((np.asarray(token_ms) / np.maximum(n, 1.0)).tolist())
+    typical = median(token_ms)
     centre = np.array([step, each, each / 2e4, each / 8, 0.02 * step, 0.2 * typical])
     return Prior(centre, WIDTHS_BLIND, 0.0, False)
 

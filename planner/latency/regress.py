@@ -17,6 +17,7 @@ pulls with a bounded force. Logarithms make a factor of two too slow and too fas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol
 
 import numpy as np
@@ -64,7 +65,7 @@ def fit_log(problem: LogProblem, start: FloatArray | None = None) -> FloatArray:
         return np.asarray(np.exp(descend(problem, np.log(start))[0]))
     centre = np.log(problem.centre)
     # A machine twice as slow as its datasheet is slow in everything: start at the right scale.
-    pull = float(np.median(problem.log_time - np.log(problem.x @ problem.centre)))
+    pull = median((problem.log_time - np.log(problem.x @ problem.centre)).tolist())
     shifted = np.clip(centre + pull, centre - 2.0 * problem.width, centre + 2.0 * problem.width)
     ends = [descend(problem, shifted), descend(problem, centre)]
     best = ends[0] if ends[0][1] <= ends[1][1] + 1e-12 else ends[1]

@@ -214,8 +214,7 @@ def _paid_usd_per_h(round_: Round, path: FoundPath, t: int) -> float:
 
 def _missed(simulated: Simulated) -> Iterator[str]:
     """Yields the limits that simulation missed for certain."""
-    for f in simulated.missed:
-        yield f"{f.statistic} {f.metric} of {f.class_name or 'all traffic'}"
+    return (figure.label for figure in simulated.missed)
 
 
 def _n_changes(round_: Round, settled: Sequence[Settled], t: int) -> int:

@@ -20,12 +20,12 @@ from planner.explore import Effort
 from planner.objectives import Objectives, latency_objective
 from planner.proofs.certify import TOUCHING_RATIO
 from planner.settle import Settled
+from planner.spec.base import FOREVER_MS
 from planner.spec.plan import Bound
 
 GRID_RATIO = 1e-3
 """A percentile is read between the times of a table: a point is given so much more latency."""
 
-DAY_MS = 86_400_000.0
 BISECTIONS = 7  # to within a hundredth of the latency
 
 
@@ -130,7 +130,7 @@ def _within_latency(objectives: Objectives, point: Settled, ratio: float) -> Set
     workload = setting.workload
     if workload.limits:
         return replace(setting, workload=workload.with_limits_scaled(min(allowed, 1.0)))
-    if not 0.0 < allowed < DAY_MS:
+    if not 0.0 < allowed < FOREVER_MS:
         return setting  # nobody measured a latency
     target = latency_objective(objectives.case, allowed)
     return replace(setting, workload=replace(workload, limits=(target,)))
@@ -149,7 +149,7 @@ def _fastest(objectives: Objectives, chosen: Settled, effort: Effort) -> Bound |
             low = middle
         else:
             high = middle
-    if low <= 0.0 or not 0.0 < chosen.latency < DAY_MS:
+    if low <= 0.0 or not 0.0 < chosen.latency < FOREVER_MS:
         return None
     limited = bool(objectives.levels[0].limits)
     digits = 6 if limited else 1

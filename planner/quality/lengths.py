@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.spec.arrays import FloatArray
+from planner.spec.arrays import FloatArray, distinct
 
 
 class Nodes(NamedTuple):
@@ -113,12 +113,12 @@ def _with_mean(nodes: FloatArray, mean: float, maximum: float | None) -> FloatAr
     A mean below 1 becomes 1.
     """
     cap = max(1.0, mean * nodes.size if maximum is None else max(maximum, mean))
-    factors = np.unique(np.concatenate([1.0 / nodes, cap / nodes]))
+    factors = distinct(np.concatenate([1.0 / nodes, cap / nodes]))
 
     def mean_at(i: int) -> float:
         return float(np.clip(factors[i] * nodes, 1.0, cap).mean())
 
     above = bisect_left(range(factors.size), mean, key=mean_at)
-    around = np.unique(np.clip([above - 1, above], 0, factors.size - 1))
+    around = sorted({max(above - 1, 0), min(above, factors.size - 1)})
     factor = np.interp(mean, [mean_at(i) for i in around], factors[around])
     return np.clip(float(factor) * nodes, 1.0, cap)

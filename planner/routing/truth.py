@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from planner.spec.arrays import FloatArray, IntArray
+from planner.spec.arrays import FloatArray, IntArray, distinct
 from planner.spec.base import Metric
 from planner.spec.table import PoolTable, quantile_ms
 from planner.spec.workload import Cascade, ScopedLimit, StagePart, Workload
@@ -135,7 +135,7 @@ def limit_value(
             grids.append(tables[p].times_ms[part.metric] / part.time_ratio)
     if not grids:
         return float("nan")
-    times_ms = np.unique(np.concatenate(grids))
+    times_ms = distinct(np.concatenate(grids))
     survival = class_survival(tables, load, shares, metric, times_ms, workload.cascades)
     mixed = _over_scope(workload, shares, scoped, survival)
     return float("nan") if np.isnan(mixed).any() else float(quantile_ms(times_ms, mixed, tail))

@@ -33,10 +33,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.spec.arrays import FloatArray, IntArray
-from planner.spec.base import Statistic, tail_ratio
+from planner.spec.base import FOREVER_MS, Statistic, tail_ratio
 from planner.steady import N_BATCHES, student_t
-
-FOREVER_MS = 86_400_000.0
 
 ENOUGH_RUNS = 5
 

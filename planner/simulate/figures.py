@@ -19,11 +19,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planner.simulate.estimates import FOREVER_MS, Estimate, estimates
+from planner.simulate.estimates import Estimate, estimates
 from planner.simulate.records import Records
 from planner.simulate.warmup import Window
 from planner.spec.arrays import BoolArray, FloatArray
-from planner.spec.base import METRICS, STATISTICS, Metric, Statistic
+from planner.spec.base import FOREVER_MS, METRICS, STATISTICS, Metric, Statistic
 from planner.spec.plan import SimulatedFigure, Verdict
 from planner.spec.question import LatencyObjective
 from planner.spec.workload import ScopedLimit
