@@ -28,6 +28,9 @@ POINTS = "profiles/{pool}/points.csv"
 PLAN = "plans/demo/plan.json"
 ROUTES = "plans/demo/routes.json"
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 Break = Callable[[Path], None]
 Rows = list[list[str]]
 
@@ -46,21 +49,26 @@ class Case:
 # ---- Finding things in a valid copy --------------------------------------------------------------
 
 
+def load(path: Path) -> Any:
+    """The data of a YAML file that nobody has broken yet, read by none of our code."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+
+
 def used_pools(root: Path) -> list[str]:
     """The pools that the demo may use: measured, on a GPU in stock, their model scored; sorted."""
-    question = yaml.safe_load((root / QUESTION).read_text(encoding="utf-8"))
+    question = load(root / QUESTION)
     with (root / SCORES).open(encoding="utf-8", newline="") as file:
         scored = {row["model_name"] for row in csv.DictReader(file)}
     found = []
     for path in sorted((root / "profiles").glob("*/pool.yaml")):
-        pool = yaml.safe_load(path.read_text(encoding="utf-8"))
+        pool = load(path)
         if pool["gpu"] in question["stock"] and pool["model_name"] in scored:
             found.append(pool["name"])
     return found
 
 
 def at(root: Path, file: str) -> Path:
-    return root / file.format(pool=used_pools(root)[0])
+    return root / (file.format(pool=used_pools(root)[0]) if "{pool}" in file else file)
 
 
 # ---- Ways to break ------------------------------------------------------------------------------
@@ -71,11 +79,11 @@ def edit(file: str, change: Callable[[Any], Any]) -> Break:
 
     def break_it(root: Path) -> None:
         path = at(root, file)
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
+        is_json = file.endswith(".json")
+        data = json.loads(path.read_text(encoding="utf-8")) if is_json else load(path)
         changed = change(data)
         data = data if changed is None else changed
-        new = json.dumps(data) if file.endswith(".json") else yaml.safe_dump(data, sort_keys=False)
+        new = json.dumps(data) if is_json else yaml.dump(data, Dumper=DUMPER, sort_keys=False)
         path.write_text(new, encoding="utf-8")
 
     return break_it
@@ -212,8 +220,8 @@ def replicas(bounds: dict[str, object]) -> Break:
 def scores_of_one_model_gone(root: Path) -> None:
     """The question insists on one pool, and nobody scored its model on the first class."""
     name = used_pools(root)[0]
-    pool = yaml.safe_load((root / "profiles" / name / "pool.yaml").read_text(encoding="utf-8"))
-    first = yaml.safe_load((root / QUESTION).read_text(encoding="utf-8"))["classes"][0]["name"]
+    pool = load(root / "profiles" / name / "pool.yaml")
+    first = load(root / QUESTION)["classes"][0]["name"]
 
     def change(rows: Rows) -> None:
         rows[1:] = [row for row in rows[1:] if row[:2] != [first, pool["model_name"]]]

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 from hand_plan import ROOT, hand_plan
 from hypothesis import settings
+from kept_tables import keeping
 
 from planner.files.inputs import read_inputs
+from planner.latency.model import LatencyModel
 from planner.sheet import make_sheet
 from planner.spec.inputs import Inputs
 from planner.spec.plan import Plan
@@ -24,6 +26,14 @@ settings.load_profile("rb")
 def demo_inputs() -> Inputs:
     """Returns the inputs of plans/demo; frozen, so that tests may share them."""
     return read_inputs(ROOT / "plans" / "demo", ROOT / "profiles")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_tables() -> Iterator[None]:
+    """Works out each latency table once; see there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LatencyModel, "tabulate", keeping(LatencyModel.tabulate))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ GITLAB = yaml.safe_load((ROOT / "ci" / "gitlab.yml").read_text(encoding="utf-8")
 HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
 INSTALL = "Install rb"
 PLAN = "plans/demo"
+POLICY = "policy.yaml"
 Edit = Callable[[Path], None]
 
 
@@ -43,12 +44,13 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a repository with a plan on main, from which others are cloned."""
+    """Returns a repository with a plan and a policy on main, from which others are cloned."""
     folder = tmp_path_factory.mktemp("origin")
     shutil.copytree(ROOT / "profiles", folder / "profiles")
     shutil.copytree(ROOT / "plans" / "demo", folder / PLAN, ignore=shutil.ignore_patterns("*.json"))
     for path in (ROOT / "tests" / "demo_plan").glob("*.json"):
         shutil.copy(path, folder / PLAN)
+    (folder / POLICY).write_text("version: 1\nmax_cost_usd_per_h: 1\n")
     git(folder, "init", "--quiet", "--initial-branch=main")
     commit(folder)
     return folder
@@ -70,12 +72,23 @@ def commit(folder: Path) -> None:
     git(folder, "commit", "--quiet", "--message=plan")
 
 
+def cloned(origin: Path, home: Path) -> Path:
+    """Returns a shallow clone, as actions/checkout makes it."""
+    folder = home / "checkout"
+    git(home, "clone", "--quiet", "--depth=1", f"file://{origin}", str(folder))
+    return folder
+
+
 @pytest.fixture
 def checkout(origin: Path, tmp_path: Path) -> Path:
-    """Returns a shallow clone, as actions/checkout makes it."""
-    folder = tmp_path / "checkout"
-    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{origin}", str(folder))
-    return folder
+    """Returns a clone of the test's own."""
+    return cloned(origin, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def clean(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a clone that no test changes."""
+    return cloned(origin, tmp_path_factory.mktemp("clean"))
 
 
 def stand_in(path: Path, script: str) -> None:
@@ -123,7 +136,8 @@ def run_action(
         if code or step["id"] == until:
             break
     wanted = {name: filled(each["value"], known) for name, each in ACTION["outputs"].items()}
-    wanted["against"] = known.get("steps.before.outputs.against", "")
+    for name in ("against", "policy"):
+        wanted[name] = known.get(f"steps.before.outputs.{name}", "")
     summary = place / "summary"
     return Ran(code, out, err, wanted, summary.read_text() if summary.exists() else "")
 
@@ -173,10 +187,10 @@ def edited(folder: Path, edit: Edit) -> None:
     commit(folder)
 
 
-def one_share_wrong(plan: Path) -> None:
+def cheaper_than_it_is(plan: Path) -> None:
     text = (plan / "plan.json").read_text()
     data = json.loads(text)
-    data["routing"][0]["share"] = 0.5
+    data["predicted"]["cost_usd_per_h"] = 50.0
     data["title"] = "`x` | @everybody <img src=x>"
     (plan / "plan.json").write_text(json.dumps(data, indent=2) + "\n")
 
@@ -195,6 +209,7 @@ def test_a_clean_plan_passes_and_is_reviewed_beside_the_base(checkout: Path) -> 
         "comment-file": "review.md",
         "sarif-file": "",
         "against": f"{base}:{PLAN}",
+        "policy": "",
     }
     review = (checkout / "review.md").read_text()
     assert review == ran.summary
@@ -205,17 +220,21 @@ def test_a_clean_plan_passes_and_is_reviewed_beside_the_base(checkout: Path) -> 
 
 def test_a_broken_plan_fails_with_the_line_that_is_wrong(checkout: Path) -> None:
     base = git(checkout, "rev-parse", "HEAD")
-    edited(checkout, one_share_wrong)
-    ran = run_action(checkout, base, plan=PLAN, sarif_file="rb.sarif", junit_file="rb.xml")
+    (checkout / POLICY).write_text("version: 1\nmax_cost_usd_per_h: 1000\n")
+    edited(checkout, cheaper_than_it_is)
+    files = {"sarif_file": "rb.sarif", "junit_file": "rb.xml"}
+    ran = run_action(checkout, base, plan=PLAN, policy=POLICY, **files)
     assert (ran.code, ran.outputs["exit-code"]) == (1, "1")
     errors = [row for row in ran.out.splitlines() if row.startswith("::error ")]
     lines = (checkout / PLAN / "plan.json").read_text().splitlines()
-    found = [re.match(r"::error file=([^,]+),line=(\d+),title=rb shares-sum::", e) for e in errors]
-    place = next(each for each in found if each)
+    form = r"::error file=([^,]+),line=(\d+),title=rb prediction-drift::plan.json:predicted.cost"
+    place = next(found for row in errors if (found := re.match(form, row)))
     assert place[1] == f"{PLAN}/plan.json"
-    assert '"gsm"' in lines[int(place[2]) - 1] or '"routing"' in lines[int(place[2]) - 1]
+    assert lines[int(place[2]) - 1].strip() == '"cost_usd_per_h": 50.0,'
+    assert any("title=rb policy-cost::" in row for row in errors)  # by the policy of the base
     log = json.loads((checkout / "rb.sarif").read_text())
-    assert "shares-sum" in {result["ruleId"] for result in log["runs"][0]["results"]}
+    rules = {result["ruleId"] for result in log["runs"][0]["results"]}
+    assert {"prediction-drift", "policy-cost"} <= rules
     assert int(ET.parse(checkout / "rb.xml").getroot().get("failures", "0")) >= 1
     assert ran.summary.startswith("### ❌ Not safe")
     assert len(ran.summary.splitlines()) < 40
@@ -314,11 +333,37 @@ def test_the_base_of_a_shallow_checkout_is_fetched(origin: Path, checkout: Path)
         (PLAN, "v1:plans/old", "v1:plans/old"),
     ],
 )
-def test_what_is_compared_with(checkout: Path, plan: str, against: str, found: str) -> None:
-    base = git(checkout, "rev-parse", "HEAD")
-    ran = run_action(checkout, base, until="before", plan=plan, against=against)
+def test_what_is_compared_with(clean: Path, plan: str, against: str, found: str) -> None:
+    base = git(clean, "rev-parse", "HEAD")
+    ran = run_action(clean, base, until="before", rb=None, plan=plan, against=against)
     assert (ran.code, ran.outputs["against"]) == (0, found)
     assert ("There is no plan in plans/new one at the base" in ran.out) == (plan != PLAN)
+
+
+def test_the_policy_is_that_of_the_base(checkout: Path) -> None:
+    base = git(checkout, "rev-parse", "HEAD")
+
+    def found(policy: str, base: str = base, against: str = "none") -> tuple[str, bool]:
+        inputs = {"plan": PLAN, "policy": policy, "against": against}
+        ran = run_action(checkout, base, until="before", rb=None, **inputs)
+        assert ran.code == 0, ran.err
+        return ran.outputs["policy"], "This pull request changes policy.yaml" in ran.out
+
+    of_base = f"{base}:{POLICY}"
+    assert found(POLICY) == found(f"./{POLICY}") == found(POLICY, against="") == (of_base, False)
+    (checkout / POLICY).unlink()
+    edited(checkout, lambda plan: None)
+    assert found(POLICY) == (of_base, True)
+    for own in (f"HEAD:{POLICY}", "a new one.yaml", str(checkout / POLICY), ""):
+        assert found(own) == (own, False)
+    assert found(POLICY, base="") == (POLICY, False)  # a push has no base
+
+
+def test_a_base_that_cannot_be_had_leaves_no_policy(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "checkout")
+    inputs = {"plan": PLAN, "policy": POLICY, "against": "none"}
+    ran = run_action(tmp_path / "checkout", "0" * 40, until="before", rb=None, **inputs)
+    assert (ran.code, ran.outputs["policy"]) == (2, "")
 
 
 def test_scripts_take_nothing_but_variables() -> None:
@@ -350,10 +395,12 @@ for word in "$@"; do case $word in markdown:*|junit:*) echo said > "${word#*:}";
 exit """
 
 
-@pytest.mark.parametrize("code", [0, 1, 2])
-@pytest.mark.parametrize("plan", [PLAN, f"./{PLAN}/", "plans/new one"])
+@pytest.mark.parametrize(
+    ("code", "plan", "policy"),
+    [(0, PLAN, POLICY), (1, f"./{PLAN}/", "a policy.yaml"), (2, "plans/new one", f"./{POLICY}")],
+)
 def test_the_gitlab_job_leaves_its_reports_and_its_exit_code(
-    checkout: Path, code: int, plan: str
+    checkout: Path, code: int, plan: str, policy: str
 ) -> None:
     job = GITLAB[".rb-check"]
     base = git(checkout, "rev-parse", "HEAD")
@@ -364,7 +411,7 @@ def test_the_gitlab_job_leaves_its_reports_and_its_exit_code(
         "CI_MERGE_REQUEST_DIFF_BASE_SHA": base,
         **job["variables"],
         "RB_PLAN": plan,
-        "RB_POLICY": "a policy.yaml",
+        "RB_POLICY": policy,
     }
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", "\n".join(job["script"])],
@@ -378,8 +425,8 @@ def test_the_gitlab_job_leaves_its_reports_and_its_exit_code(
     asked = Path(f"{rb}.asked").read_text().splitlines()
     against = ["--against", f"{base}:{PLAN}"] if "new" not in plan else []
     outs = ["--out", "junit:rb-junit.xml", "--out", "markdown:rb-review.md"]
-    policy = ["--policy", "a policy.yaml"]
-    assert asked == ["check", "--quiet", *against, *policy, *outs, "--", plan]
+    judged_by = ["--policy", policy if policy.startswith("a ") else f"{base}:{POLICY}"]
+    assert asked == ["check", "--quiet", *against, *judged_by, *outs, "--", plan]
     left = [job["artifacts"]["reports"]["junit"], *job["artifacts"]["paths"]]
     assert all((checkout / name).is_file() for name in left)
     assert job["artifacts"]["when"] == "always"

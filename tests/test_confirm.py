@@ -443,7 +443,11 @@ def test_rb_check_tells_each_limit_that_simulation_missed(wrong: Setting, plan: 
     ratio = max(f.ms / f.at_most_ms for f in figures if f.at_most_ms is not None)
     update = {"latency": tuple(figures), "latency_ratio": round(ratio, 6)}
     missed = plan.simulated.model_copy(update=update)
-    again = plan.model_copy(update={"simulated": missed})
+    front = tuple(
+        p.model_copy(update={"simulated_latency_ratio": missed.latency_ratio}) if p.chosen else p
+        for p in plan.front
+    )
+    again = plan.model_copy(update={"simulated": missed, "front": front})
     (found,) = check(wrong.inputs, again, routes_of(again))
     assert (found.severity, found.code) == ("error", "simulated")
     assert found.where == "plan.json:simulated.p95 e2e of easy"

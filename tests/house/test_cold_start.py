@@ -10,72 +10,68 @@ import pytest
 SOLVERS = {"ortools", "torch", "botorch", "gpytorch", "pandas", "scipy"}
 HEAVY = SOLVERS | {"aiohttp", "numpy", "pydantic", "yaml"}
 
-AFTERWARDS = """
+# Modules stay loaded: what one command must not load, none of those before it may have loaded.
+AFTER_EACH = """
 import json, sys
 from planner.cli.app import run
-code = run({arguments!r})
-print(json.dumps([code, sorted({{name.split(".")[0] for name in sys.modules}})]), file=sys.stderr)
+for arguments in {runs!r}:
+    code = run(arguments)
+    names = sorted({{name.split(".")[0] for name in sys.modules}})
+    print(json.dumps([code, names]), file=sys.stderr)
 """
 
+COMMANDS = [
+    "plan", "simulate", "check", "serve", "drift", "diff", "export", "report", "completion",
+    "profile", "profile import", "profile run", "profile estimate", "profile gpu", "profile show",
+    "router", "router collect", "router import", "router train", "router eval", "router show",
+    "router next", "schema",
+]  # fmt: skip
+HELP = [
+    (["--help"], HEAVY),
+    (["--version"], HEAVY),
+    ([], HEAVY - {"pydantic"}),  # the greeting
+    *(([*words.split(), "--help"], HEAVY - {"pydantic"}) for words in COMMANDS),  # typer takes it
+]
 
-def loaded_by(arguments: list[str]) -> tuple[int, set[str]]:
-    """The exit code of `rb` in a fresh interpreter, and the packages that it has loaded."""
-    script = AFTERWARDS.format(arguments=arguments)
+
+def loaded_by(*runs: list[str]) -> list[tuple[int, set[str]]]:
+    """The exit code of each `rb` in one fresh interpreter, and the packages loaded by then."""
+    script = AFTER_EACH.format(runs=runs)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    code, names = json.loads(done.stderr.splitlines()[-1])
-    return code, set(names)
+    told = (json.loads(line) for line in done.stderr.splitlines() if line.startswith("["))
+    return [(code, set(names)) for code, names in told]
+
+
+@pytest.fixture(scope="module")
+def help_runs() -> dict[str, tuple[int, set[str]]]:
+    """What the runs of HELP loaded, one after the other, by their arguments."""
+    runs = [arguments for arguments, _ in HELP]
+    return dict(zip(map(" ".join, runs), loaded_by(*runs), strict=True))
 
 
 @pytest.mark.parametrize(
     ("arguments", "refused"),
-    [
-        (["--help"], HEAVY),
-        (["--version"], HEAVY),
-        ([], HEAVY - {"pydantic"}),  # the greeting
-        (["plan", "--help"], HEAVY - {"pydantic"}),  # typer itself takes it to read the options
-        (["simulate", "--help"], HEAVY - {"pydantic"}),
-        (["check", "--help"], HEAVY - {"pydantic"}),
-        (["serve", "--help"], HEAVY - {"pydantic"}),
-        (["drift", "--help"], HEAVY - {"pydantic"}),
-        (["diff", "--help"], HEAVY - {"pydantic"}),
-        (["export", "--help"], HEAVY - {"pydantic"}),
-        (["report", "--help"], HEAVY - {"pydantic"}),
-        (["completion", "--help"], HEAVY - {"pydantic"}),
-        (["profile", "--help"], HEAVY - {"pydantic"}),
-        (["profile", "import", "--help"], HEAVY - {"pydantic"}),
-        (["profile", "run", "--help"], HEAVY - {"pydantic"}),
-        (["profile", "estimate", "--help"], HEAVY - {"pydantic"}),
-        (["profile", "gpu", "--help"], HEAVY - {"pydantic"}),
-        (["profile", "show", "--help"], HEAVY - {"pydantic"}),
-        (["router", "--help"], HEAVY - {"pydantic"}),
-        (["router", "collect", "--help"], HEAVY - {"pydantic"}),
-        (["router", "import", "--help"], HEAVY - {"pydantic"}),
-        (["router", "train", "--help"], HEAVY - {"pydantic"}),
-        (["router", "eval", "--help"], HEAVY - {"pydantic"}),
-        (["router", "show", "--help"], HEAVY - {"pydantic"}),
-        (["router", "next", "--help"], HEAVY - {"pydantic"}),
-        (["schema", "--help"], HEAVY - {"pydantic"}),
-    ],
+    HELP,
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_help_loads_nothing_heavy(arguments, refused):
-    code, names = loaded_by(arguments)
+def test_help_loads_nothing_heavy(help_runs, arguments, refused):
+    code, names = help_runs[" ".join(arguments)]
     assert code == 0
     assert "typer" in names
     assert names & refused == set()
 
 
 def test_a_schema_loads_no_solver():
-    code, names = loaded_by(["schema", "question"])
+    [(code, names)] = loaded_by(["schema", "question"])
     assert code == 0
     assert "pydantic" in names  # the probe does see what a command loads
     assert names & SOLVERS == set()
 
 
 def test_a_faulty_question_is_refused_without_torch(tmp_path):
-    code, names = loaded_by(["plan", str(tmp_path)])
+    [(code, names)] = loaded_by(["plan", str(tmp_path)])
     assert code == 2
     assert names & {"torch", "botorch", "gpytorch"} == set()
 

@@ -188,15 +188,10 @@ def test_no_clock_no_environment_no_unseeded_chance():
 
 
 def test_every_generator_is_given_its_seed():
-    import ast
-
     unseeded = [
-        f"{name}:{node.lineno}"
-        for name, path in modules(ROOT).items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith("default_rng")
-        and not node.args
+        str(call)
+        for call in calls(ROOT)
+        if call.name.endswith("default_rng") and not call.n_positional
     ]
     assert unseeded == []
 

@@ -29,6 +29,7 @@ class Call:
     by: str
     name: str
     line: int
+    n_positional: int
 
     def __str__(self) -> str:
         return f"{self.by}:{self.line} calls {self.name}"
@@ -48,7 +49,7 @@ def imports(root: Path) -> list[Import]:
     known = modules(root)
     found = []
     for name, path in known.items():
-        for node, where in _placed(_tree(path), "top"):
+        for node, where in _read(path).imports:
             if isinstance(node, ast.Import):
                 found += [Import(name, alias.name, where, node.lineno) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -57,52 +58,67 @@ def imports(root: Path) -> list[Import]:
                     inner = f"{base}.{alias.name}"
                     target = inner if inner in known else base
                     found.append(Import(name, target, where, node.lineno))
-            elif _is_dynamic(node):
+            else:
                 found.append(Import(name, node.args[0].value, where, node.lineno))
     return list(dict.fromkeys(found))
 
 
 def calls(root: Path) -> list[Call]:
     """Every call of a package."""
-    return [
-        Call(name, _dotted(node.func), node.lineno)
-        for name, path in modules(root).items()
-        for node in ast.walk(_tree(path))
-        if isinstance(node, ast.Call)
-    ]
+    return [Call(name, *call) for name, path in modules(root).items() for call in _read(path).calls]
 
 
-def function_lines(path: Path) -> Iterator[tuple[str, int]]:
+def function_lines(path: Path) -> list[tuple[str, int]]:
     """The functions of a file, each with its lines from `def` to its end, docstring left out."""
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            n_lines = node.end_lineno - node.lineno + 1
-            if ast.get_docstring(node) is not None:
-                n_lines -= node.body[0].end_lineno - node.body[0].lineno + 1
-            yield node.name, n_lines
+    return _read(path).functions
+
+
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What one walk through a file has seen; the tree itself is not kept."""
+
+    imports: list[tuple[ast.Import | ast.ImportFrom | ast.Call, str]]
+    calls: list[tuple[str, int, int]]
+    functions: list[tuple[str, int]]
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+def _read(path: Path) -> _Source:
+    seen = _Source([], [], [])
+    for node, where in _placed(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        kind = type(node)
+        if kind in _IMPORTS:
+            seen.imports.append((node, where))
+        elif kind is ast.Call:
+            seen.calls.append((_dotted(node.func), node.lineno, len(node.args)))
+            if _is_dynamic(node):
+                seen.imports.append((node, where))
+        elif kind in _FUNCTIONS:
+            n_lines = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                n_lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+            seen.functions.append((node.name, n_lines))
+    return seen
 
 
-def _placed(node: ast.AST, where: str) -> Iterator[tuple[ast.AST, str]]:
-    """Every node below one, with where its code runs."""
-    for child in ast.iter_child_nodes(node):
-        here = where
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            here = "function"
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            for inner in child.body:
-                yield inner, "types"
-                yield from _placed(inner, "types")
-            for inner in child.orelse:
-                yield inner, where
-                yield from _placed(inner, where)
-            continue
-        yield child, here
-        yield from _placed(child, here)
+def _placed(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
+    """Every node of a tree in the order of the source, with where its code runs."""
+    waiting: list[tuple[ast.AST, str]] = [(tree, "top")]
+    while waiting:
+        node, where = waiting.pop()
+        yield node, where
+        kind = type(node)
+        if kind is ast.If and "TYPE_CHECKING" in ast.dump(node.test):
+            below = [(child, "types") for child in node.body]
+            below += [(child, where) for child in [node.test, *node.orelse]]
+        else:
+            here = "function" if kind in _FUNCTIONS or kind is ast.Lambda else where
+            below = [(child, here) for child in ast.iter_child_nodes(node)]
+        waiting += reversed(below)
 
 
 def _absolute(name: str, path: Path, node: ast.ImportFrom) -> str:

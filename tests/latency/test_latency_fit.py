@@ -11,7 +11,7 @@ from latency_cases import draw_lengths, simulate_engine
 from planner.errors import FitError
 from planner.files.profiles import read_profiles
 from planner.latency.chain import envelope_gap
-from planner.latency.fit import fit, isotonic
+from planner.latency.fit import fit, isotonic, notes_of
 from planner.latency.moments import MixMoments
 from planner.latency.physics import prior
 from planner.latency.regress import LogProblem, fit_log
@@ -318,9 +318,9 @@ def test_real_pools_stay_above_the_roofline():
 def test_a_curve_that_is_not_convex_is_noted():
     # Beyond 16 the step costs five times as much, and then hardly more.
     points = [closed(n, factor=f) for n, f in ((1, 1), (16, 1), (20, 0.25), (64, 0.6))]
-    assert any("convex hull" in note for note in fit(profile(points)).notes)
+    assert any("convex hull" in note for note in notes_of(fit(profile(points))))
     plain = fit(profile([closed(n) for n in (1, 16, 64)]))
-    assert not any("convex hull" in note for note in plain.notes)
+    assert not any("convex hull" in note for note in notes_of(plain))
 
 
 def test_real_pools_have_a_nearly_convex_number_in_the_system():

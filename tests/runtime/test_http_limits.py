@@ -151,7 +151,7 @@ def test_who_takes_too_long_is_given_up(pieces: list[bytes]):
             dripping = asyncio.ensure_future(drip())
             begun_s = loop.time()
             text = await client.rest()
-            assert 0.15 < loop.time() - begun_s < 1.5
+            assert 0.15 < loop.time() - begun_s < 3.8  # dripping takes 4 s
             assert b"408 Request Timeout" in text
             dripping.cancel()
             assert s.behind[0].n_opened == 0
@@ -172,7 +172,7 @@ def test_a_connection_that_is_not_used_is_closed_without_a_word():
 
 def test_a_slow_line_is_waited_for_as_long_as_it_sends():
     async def test() -> None:
-        limits = Limits(head_s=0.2, body_bytes_per_s=20_000.0)
+        limits = Limits(head_s=0.2, body_bytes_per_s=5_000.0)
         async with stand(good, limits=limits) as s:
             body = json.dumps({**ASKED, "pad": "x" * 10_000}).encode()
             client = await s.client()

@@ -336,7 +336,7 @@ def test_nobody_there_is_502_at_once_and_another_is_taken_where_there_is_one():
         async with stand(dead_ports=dead) as s:
             begun_s = asyncio.get_running_loop().time()
             reply = await s.ask()
-            assert asyncio.get_running_loop().time() - begun_s < 0.5
+            assert asyncio.get_running_loop().time() - begun_s < 2.0
             assert (reply.status, reply.code) == (502, "upstream_failed")
             assert s.dispatcher.end == ("error", "connect", None, 502)
             assert s.dispatcher.tickets[0].tried == [0, 1]
@@ -575,15 +575,19 @@ def test_where_the_second_stage_is_down_the_first_answer_is_better_than_none():
 
 
 def test_a_first_answer_that_is_cut_goes_on_to_the_next_instance():
+    async def cut_late(line: Line) -> None:
+        await asyncio.sleep(0.3)
+        await cut_stream(line)
+
     async def test() -> None:
-        async with stand(cut_stream, streaming) as s:
+        async with stand(cut_late, streaming) as s:
             s.dispatcher.is_buffered = True
             s.dispatcher.verdicts = [b"good"]
             reply = await s.ask(STREAMED)
             assert (reply.body, reply.header("x-rb-pool")) == (b"good", "pool-1")
             (ticket,) = s.dispatcher.tickets
             assert ticket.told[1] == ("failed", 0, "reset")
-            assert 0.0 < ticket.decision_s < 0.05  # of the first instance, without its failure
+            assert 0.0 < ticket.decision_s < 0.25  # of the first instance, without its failure
 
     run(test)
 

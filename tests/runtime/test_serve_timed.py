@@ -146,7 +146,7 @@ def test_who_leaves_frees_the_engine(tmp_path):
     async def test() -> None:
         async with site(tmp_path / "plan") as s:
             for n, streams in enumerate((True, False), 1):
-                assert await leave(s, streams) < 1.0
+                assert await leave(s, streams) < 5.0
                 assert s.engines[2].n_cancelled == n
                 assert await s.count("rb_requests_total", outcome="cancelled") == n
 
@@ -255,7 +255,7 @@ def test_after_all_weathers_nothing_is_left(tmp_path):
             await s.until_idle()
             before_mib = memory_mib(pid)
             seen = await crowd(s, 2000, seed=1)
-            assert await s.until_idle() < 2.0
+            assert await s.until_idle() < 10.0
             assert memory_mib(pid) - before_mib <= 5.0
             # The listener, the loop's own, and no more kept ones than were ever needed at once.
             assert n_sockets(pid) <= n_at_once + 8

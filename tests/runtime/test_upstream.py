@@ -400,7 +400,7 @@ def test_a_server_that_stops_is_given_up(sent: bytes, kind: str):
         begun_s = loop.time()
         error = await failure(client, address, 0.1 if kind == "first" else 10.0)
         assert error.kind == "timeout"
-        assert 0.09 < loop.time() - begun_s < 1.0
+        assert 0.09 < loop.time() - begun_s < 5.0
         await until(lambda: server.n_open == 0)
 
     play(script, use, QUICK)
@@ -428,7 +428,7 @@ def test_what_is_no_body_does_not_pass_for_an_answer_that_goes_on(begun: bytes, 
         begun_s = loop.time()
         error = await failure(client, address, 0.1)
         assert error.kind == "timeout"
-        assert 0.09 < loop.time() - begun_s < 1.0
+        assert 0.09 < loop.time() - begun_s < 5.0
         await until(lambda: server.n_open == 0)
 
     play(script, use, QUICK)
@@ -438,8 +438,8 @@ def test_a_slow_answer_that_keeps_coming_is_not_given_up():
     async def script(line: Line) -> None:
         await line.request()
         await line.begin_stream()
-        for _ in range(6):
-            await asyncio.sleep(0.1)
+        for _ in range(6):  # together longer than each wait may be, each far shorter
+            await asyncio.sleep(0.2)
             await line.chunk(b"x")
         await line.end_stream()
         await line.left()
@@ -447,7 +447,7 @@ def test_a_slow_answer_that_keeps_coming_is_not_given_up():
     async def use(client: Upstream, address: Address, _server: ScriptedServer) -> None:
         assert await whole(client, address) == (200, b"xxxxxx")
 
-    play(script, use, QUICK)
+    play(script, use, Timeouts(connect_s=1.0, first_token_s=1.0, answer_s=1.0, idle_s=1.0))
 
 
 def test_no_connection_is_told_as_such():

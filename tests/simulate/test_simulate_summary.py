@@ -7,13 +7,13 @@ import pytest
 from made_runs import in_ps, records, usage
 from scipy import stats
 
-from planner.simulate.estimates import FOREVER_MS, Estimate, estimates, of_groups
+from planner.simulate.estimates import Estimate, estimates, of_groups
 from planner.simulate.figures import asked_figures, every_figure, verdict
 from planner.simulate.records import Outcome, Records
 from planner.simulate.summary import Conditions, Terms, summarise
 from planner.simulate.units import PS_PER_S
 from planner.simulate.warmup import Window, steady_window
-from planner.spec.base import STATISTICS
+from planner.spec.base import FOREVER_MS, STATISTICS
 from planner.spec.question import LatencyObjective, Limit
 from planner.spec.workload import ScopedLimit
 
