@@ -26,18 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 for place in (ROOT, ROOT / "tests", ROOT / "tests" / "report"):
     sys.path.insert(0, str(place))
 
+from chromium import CHROMIUM, FLAGS, PAINTED  # noqa: E402
 from drawn_plans import demo, plan_of, with_periods  # noqa: E402
 from paged import demo_page, full  # noqa: E402
 
 from planner.report.page.assemble import page  # noqa: E402
 from planner.report.page.subject import Subject  # noqa: E402
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update"]  # fmt: skip
-PAINTED = """() => new Promise(done => new PerformanceObserver(
-    list => list.getEntriesByName("first-contentful-paint").forEach(e => done(e.startTime))
-).observe({ type: "paint", buffered: true }))"""
 LOADED = "performance.getEntriesByType('navigation')[0].loadEventEnd"
 
 
@@ -70,9 +65,8 @@ def opened(files: dict[str, Path], runs: int) -> None:
     """Prints size, first paint, load and requests of each page."""
     from playwright.sync_api import sync_playwright
 
-    path = next(found for name in BROWSERS if (found := shutil.which(name)))
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         print(f"Chromium {browser.version}, {runs} times each")
         for name, file in files.items():
             seen = [visit(browser, file) for _ in range(runs)]

@@ -1,7 +1,7 @@
 """Exports that start engines, against the tools that read them: parsers, schemas, programs.
 
     python benchmarks/validate_exports.py [TARGET ...] [--vllm PYTHON] [--sglang FOLDER]
-        [--sky PYTHON] [--compose PYTHON]
+        [--sky PYTHON] [--compose PYTHON] [--docker-compose PROGRAM]
 
 Exports the fleets of tests/export/made_fleets.py (the demo's plan, and one oddity each: shared
 GPUs, data-parallel ranks, replicas over two machines, hosted pools, names that break careless
@@ -12,6 +12,7 @@ without it a target is reported as skipped, never as passed. Exit code 1: a file
     --sglang   folder with SGLang's package, e.g. its wheel unzipped
     --sky      Python with skypilot; --sky-catalogue FILE: accelerators.csv of its catalogue
     --compose  Python with check-jsonschema and podman-compose
+    --docker-compose  a docker-compose of version 1 or 2; by default the one that is installed
 
 Kubernetes and what builds on it: validate_exports_k8s.py. Gateways: validate_exports_gateways.py.
 """
@@ -28,10 +29,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "export")]
 
+from compose_tool import PROGRAMS, compose_tool, config  # noqa: E402
 from made_fleets import FLEETS, cascade_fleet  # noqa: E402
 
 from planner.errors import InputError  # noqa: E402
@@ -272,19 +275,55 @@ print(json.dumps([version("check-jsonschema"), faults]))
 
 
 def compose(stand: Stand) -> Iterator[Outcome]:
-    """Every file by the Compose Specification's schema, and read with its variables replaced."""
-    python = stand.options.compose
-    if python is None:
-        yield Outcome("compose", "the Compose Specification's schema", 0, skipped="no --compose")
-        return
+    """Every file by Docker Compose, the Compose Specification's schema and podman-compose."""
     found = [(name, path) for name, folder in stand.exports("compose")
              for path in sorted(folder.rglob("compose.yaml"))]  # fmt: skip
     paths = [str(path) for _, path in found]
     spoilt = _spoilt(stand, paths[0], "    image:", "    imagine: x\n    image:")
+    yield _docker_compose(stand, found, spoilt)
+    python = stand.options.compose
+    if python is None:
+        yield Outcome("compose", "the Compose Specification's schema", 0, skipped="no --compose")
+        return
     version, faults = json.loads(stand.ask(python, COMPOSE_SCHEMA, data=[*paths, spoilt]))
     by = f"compose-spec.json of check-jsonschema {version}"
     yield Outcome("compose", by, len(paths), _without_spoilt(faults, spoilt))
     yield _podman(stand, found)
+
+
+def _docker_compose(stand: Stand, found: Sequence[tuple[str, Path]], spoilt: str) -> Outcome:
+    """What Docker Compose reads must be the very words that an engine is to hear."""
+    named = stand.options.docker_compose
+    tool = compose_tool([[named]] if named is not None else PROGRAMS)
+    if tool is None:
+        return Outcome("compose", "docker compose config", 0, skipped="not installed")
+    shutil.copy(found[0][1].with_name(".env.example"), Path(spoilt).with_name(".env.example"))
+    faults, fleets = [], stand.fleets()
+    for name, path in [*found, (SPOILT, Path(spoilt))]:
+        try:
+            read = config(*tool, path)
+        except ValueError as error:
+            faults.append(f"{name}/{path}: {error}" if name != SPOILT else f"{spoilt}: {error}")
+            continue
+        if name != SPOILT:
+            faults += [f"{name}/{other}" for other in _other_words(read, fleets[name], "$$")]
+    by = f"docker compose config {tool[1][0]}.{tool[1][1]}, word by word"
+    return Outcome("compose", by, len(found), _without_spoilt(faults, spoilt))
+
+
+def _other_words(read: dict[str, Any], fleet: Fleet, dollar: str) -> Iterator[str]:
+    """Yields engines that would hear other words than those of the plan.
+
+    Docker Compose writes a dollar twice, so that its output can be read again.
+    """
+    for service in read["services"].values():
+        engine = fleet.engine(service.get("labels", {}).get("rb.pool", ""))
+        if engine is None or engine.n_nodes > 1:
+            continue
+        words = [w.replace(dollar, "$") for w in (*service["entrypoint"], *service["command"])]
+        words[words.index("--port") + 1] = str(engine.port)
+        if words != serve_command(engine):
+            yield f"{engine.pool}: {words}"
 
 
 def _podman(stand: Stand, found: Sequence[tuple[str, Path]]) -> Outcome:
@@ -311,14 +350,8 @@ def _podman(stand: Stand, found: Sequence[tuple[str, Path]]) -> Outcome:
         if done.returncode:
             faults.append(f"{name}/{path}: {done.stderr[-400:]}")
             continue
-        for service in yaml.safe_load(done.stdout)["services"].values():
-            engine = fleets[name].engine(service.get("labels", {}).get("rb.pool", ""))
-            if engine is None or engine.n_nodes > 1:
-                continue
-            words = [*service["entrypoint"], *service["command"]]
-            words[words.index("--port") + 1] = str(engine.port)
-            if words != serve_command(engine):
-                faults.append(f"{name}/{engine.pool}: {words}")
+        read = yaml.safe_load(done.stdout)
+        faults += [f"{name}/{other}" for other in _other_words(read, fleets[name], "$")]
     return Outcome("compose", "podman-compose config, word by word", len(found), tuple(faults))
 
 
@@ -389,7 +422,10 @@ def skypilot(stand: Stand) -> Iterator[Outcome]:
     if stand.options.sky is None:
         yield Outcome("skypilot", "sky.Task.from_yaml", 0, skipped="no --sky")
         return
-    paths = [str(path) for _, folder in stand.exports("skypilot") for path in folder.glob("*.yaml")]
+    paths = []
+    for _, folder in stand.exports("skypilot"):
+        shutil.copytree(folder / "plan", folder / "running")  # as up.sh does
+        paths += [str(path) for path in folder.glob("*.yaml")]
     names = None
     if stand.options.sky_catalogue is not None:
         rows = Path(stand.options.sky_catalogue).read_text().splitlines()[1:]
@@ -418,7 +454,7 @@ def main() -> int:
     """Returns 1 where a tool refuses a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(VALIDATORS))
-    for name in ("vllm", "sky", "compose", "sglang"):
+    for name in ("vllm", "sky", "compose", "docker-compose", "sglang"):
         parser.add_argument(f"--{name}", metavar="PATH", type=_absolute)
     parser.add_argument("--sky-catalogue", metavar="FILE")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="leave the exports there")
@@ -427,13 +463,24 @@ def main() -> int:
     folder = options.keep or Path(tempfile.mkdtemp(prefix="exports-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        outcomes = [o for name in chosen for o in VALIDATORS[name](Stand(options, folder))]
+        outcomes = [o for name in chosen for o in _judged(name, Stand(options, folder))]
     finally:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     for outcome in outcomes:
         _tell(outcome)
     return int(any(outcome.faults for outcome in outcomes))
+
+
+def _judged(target: str, stand: Stand) -> Iterator[Outcome]:
+    """What the tools of a target say, as far as they are installed."""
+    try:
+        yield from VALIDATORS[target](stand)
+    except RuntimeError as error:
+        missing = [line for line in str(error).splitlines() if "ModuleNotFoundError" in line]
+        if not missing:
+            raise
+        yield Outcome(target, "its own reader", 0, skipped=missing[-1])
 
 
 def _absolute(text: str) -> str:

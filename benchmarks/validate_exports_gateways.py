@@ -62,7 +62,7 @@ from made_fleets import FLEETS, demo_fleet  # noqa: E402
 from validate_exports_k8s import core_faults, read_crds, schema_faults  # noqa: E402
 
 from planner.errors import InputError  # noqa: E402
-from planner.export import envoy, gateway_api, litellm  # noqa: E402
+from planner.export import envoy, litellm  # noqa: E402
 from planner.export.fleet import ClassRoute, Fleet  # noqa: E402
 from planner.export.shares import weights  # noqa: E402
 from planner.export.targets import target_of  # noqa: E402
@@ -252,7 +252,7 @@ def by_schemas(folder: Path) -> bool:
 
 
 def exported() -> Iterator[tuple[str, Any]]:
-    """Yields the documents of the two targets for Kubernetes, and routes to InferencePools."""
+    """Yields the documents of the two targets for Kubernetes."""
     for kind, make in FLEETS.items():
         for name in ("envoy-ai-gateway", "gateway-api"):
             try:
@@ -263,9 +263,6 @@ def exported() -> Iterator[tuple[str, Any]]:
             for file in files:
                 for document in yaml.safe_load_all(file.text):
                     yield f"{name} {kind}", document
-        if not make().hosted:
-            for document in gateway_api.routes(make(), "InferencePool"):
-                yield f"inference pools {kind}", document
 
 
 def with_defaults(schema: Any, value: Any) -> Any:
