@@ -187,9 +187,10 @@ def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(llamacpp_
 def test_an_interrupt_before_the_first_level_writes_nothing(llamacpp_url, tmp_path):
     running = process(llamacpp_url, tmp_path, "--time-budget", "10m")
     assert running.stderr is not None
-    said = running.stderr.readline()  # the engine: the first level is under way
+    # Notes come first; once the engine is told, the first level is under way.
+    told = any("engine llama.cpp" in line for line in iter(running.stderr.readline, ""))
     running.send_signal(signal.SIGINT)
     rest = running.communicate(timeout=20)[1]
-    assert "engine llama.cpp" in said
+    assert told, rest
     assert (running.returncode, "nothing was written" in rest) == (130, True)
     assert list(tmp_path.iterdir()) == []
