@@ -47,6 +47,7 @@ def test_a_cluster_answers_like_this_machine_and_does_again_what_was_lost(
     """In one test: two clusters at a time starve each other on few cores."""
     with open_workers(ray_address=cluster.address) as far:
         same_answers_in_the_same_order(far)
+        nobody_waits_for_what_nobody_wants(far)
         lost_process(far, tmp_path / "process")
         lost_machine(far, cluster, tmp_path / "machine")
     machines_without_the_package(cluster, monkeypatch)
@@ -61,6 +62,16 @@ def same_answers_in_the_same_order(far: Workers) -> None:
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="no result for seed 3"):
         next(results)
+
+
+def nobody_waits_for_what_nobody_wants(far: Workers) -> None:
+    """The cluster has one core: calls that went on would keep it from the next ones."""
+    results = far.run(parallel_work.first_at_once, range(4))
+    assert next(results) == 0
+    began_s = time.monotonic()
+    results.close()
+    assert list(far.run(parallel_work.sum_of_draws, [1])) == [parallel_work.sum_of_draws(1)]
+    assert time.monotonic() - began_s < 60.0
 
 
 def lost_process(far: Workers, folder: Path) -> None:

@@ -41,14 +41,7 @@ class RayWorkers:
     def __enter__(self) -> RayWorkers:
         import ray
 
-        try:
-            with _no_warnings():
-                ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError.single(
-                f"{OPTION} {self._address}", "", f"no Ray cluster answers there ({_first(error)})",
-                "start one (ray start --head), or give its address as host:port",
-            ) from None  # fmt: skip
+        self._connect()
         try:
             self._need_same_version()
         except BaseException:
@@ -72,7 +65,7 @@ class RayWorkers:
         """Yields function(argument) for each argument, in their order, as soon as it is known.
 
         The first exception in the order of the arguments is raised here; then, and when nobody
-        wants further results, calls that still run are broken off.
+        wants further results, calls that still run are broken off, of other lists, too.
 
         Args:
             function: of one argument; of a module that the machines of the cluster have.
@@ -84,6 +77,8 @@ class RayWorkers:
         import ray
         from ray import exceptions
 
+        if not ray.is_initialized():
+            self._connect()
         remote = ray.remote(max_retries=MOST_LOST)(function)
         calls: list[ObjectRef[Result]] = [remote.remote(argument) for argument in arguments]
         try:
@@ -97,8 +92,27 @@ class RayWorkers:
                 yield result
                 calls.pop(0)
         finally:
-            for call in calls:
-                ray.cancel(call, force=True)
+            if calls:
+                # The cluster ends what a client had asked for that leaves. ray.cancel would do so
+                # call by call, but aborts this process where a call ends meanwhile (Ray 2.60).
+                ray.shutdown()
+
+    def _connect(self) -> None:
+        """Makes this process a client of the cluster.
+
+        Raises:
+            InputError: no cluster answers.
+        """
+        import ray
+
+        try:
+            with _no_warnings():
+                ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError.single(
+                f"{OPTION} {self._address}", "", f"no Ray cluster answers there ({_first(error)})",
+                "start one (ray start --head), or give its address as host:port",
+            ) from None  # fmt: skip
 
     def _lost_again(self, error: Exception) -> InputError:
         return InputError.single(

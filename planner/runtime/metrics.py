@@ -258,7 +258,9 @@ class Meter:
 
         It does where the plan is another one, or its limits are: what was answered by the old plan
         says nothing of the new one, and what was counted cannot be cut at a bound that was not
-        there. Readers of counters know such a start. Reloads are counted on.
+        there. Readers of counters know such a start. Reloads are counted on. A request
+        that is under way meanwhile is counted as it ends: with the new plan, though the old one
+        sent it.
         """
         bounds = bounds_of(limits)
         if not is_other and bounds == self.bounds:
