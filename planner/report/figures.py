@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from planner.spec.plan import PeriodsPlan
 
 NONE = "-"
 BINDS = 0.995
@@ -28,6 +32,17 @@ def fine_usd(value: float | None) -> str:
 def signed_usd(value: float) -> str:
     """Returns a difference in $ with its sign."""
     return f"{'-' if value < 0 else '+'}{usd(abs(value))}"
+
+
+def money_words(periods: PeriodsPlan) -> str:
+    """Returns what the money of one round of periods is paid for, '' where nothing is."""
+    parts = (
+        ("reserved GPUs", periods.reserved_usd),
+        ("GPUs by the hour", periods.by_the_hour_usd),
+        ("hosted requests", periods.hosted_usd),
+        ("changes", periods.changes_usd),
+    )
+    return ", ".join(f"{name} {usd(value)}" for name, value in parts if value > 0)
 
 
 def ms(value: float | None) -> str:

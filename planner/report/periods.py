@@ -14,7 +14,7 @@ from planner.report.console import (
     literal,
     table,
 )
-from planner.report.figures import count, letters, number, percent, quality, usd
+from planner.report.figures import count, letters, money_words, number, percent, quality, usd
 from planner.spec.plan import PeriodPlan, PeriodsPlan
 from planner.spec.whole import HOURS_PER_MONTH
 
@@ -97,13 +97,7 @@ def _n_gpus(period: PeriodPlan) -> float:
 
 
 def _money(periods: PeriodsPlan) -> Iterator[str]:
-    parts = [
-        ("reserved", periods.reserved_usd),
-        ("GPUs by the hour", periods.by_the_hour_usd),
-        ("hosted requests", periods.hosted_usd),
-        ("changes", periods.changes_usd),
-    ]
-    text = ", ".join(f"{name} {usd(value)}" for name, value in parts if value > 0)
+    text = money_words(periods)
     yield f"{usd(periods.total_usd)}: {text}" if text else usd(periods.total_usd)
     per_month = periods.cost_usd_per_h * HOURS_PER_MONTH
     yield f"{usd(periods.cost_usd_per_h)} per hour on average, {usd(per_month)} per month (730 h)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from planner.report.figures import number, percent, quality, usd
+from planner.report.figures import money_words, number, percent, quality, usd
 from planner.report.page.grades import scores_origin
 from planner.report.page.markup import Html, element, joined
 from planner.report.page.parts import Column, Section, bullets, note, table, unfolding
@@ -103,13 +103,7 @@ def _tried(run: Sequence[PeriodPlan]) -> str:
 
 
 def _money(periods: PeriodsPlan) -> Iterator[str]:
-    parts = [
-        ("reserved GPUs", periods.reserved_usd),
-        ("GPUs by the hour", periods.by_the_hour_usd),
-        ("hosted requests", periods.hosted_usd),
-        ("changes", periods.changes_usd),
-    ]
-    text = ", ".join(f"{name} {usd(value)}" for name, value in parts if value > 0)
+    text = money_words(periods)
     yield f"{periods.n_hours:g} hours cost {usd(periods.total_usd)}{f': {text}' if text else ''}."
     per_month = usd(periods.cost_usd_per_h * HOURS_PER_MONTH)
     yield f"{usd(periods.cost_usd_per_h)} per hour on average, {per_month} per month."
